@@ -1,0 +1,5 @@
+//! Not yet written.
+
+/// Who owns which row.
+#[derive(Debug)]
+pub struct Rows {}

@@ -1,0 +1,70 @@
+//! Where a model's files come from: a Hugging Face folder, a GGUF file, or the program itself.
+//!
+//! Every source ends in one [`ModelFiles`] in Hugging Face's spelling (config.json keys, tensor
+//! names, tokenizer.json), so nothing above this module knows GGUF. Files are untrusted: each
+//! reader checks every number before it allocates or maps.
+
+mod builtin;
+mod error;
+mod folder;
+pub mod gguf;
+mod gguf_model;
+mod gguf_tokenizer;
+pub mod safetensors;
+
+use std::{collections::BTreeMap, path::Path};
+
+use minicrit_quant::{Bytes, Format};
+
+pub use error::SourceError;
+
+/// Result with [`SourceError`].
+pub type Result<T> = std::result::Result<T, SourceError>;
+
+/// One tensor as a file holds it. Nothing is copied or converted yet.
+#[derive(Debug, Clone)]
+pub struct StoredTensor {
+    /// How its values are stored.
+    pub format: Format,
+    /// Dimensions, outermost first (a weight matrix is `[outputs, inputs]`).
+    pub shape: Vec<usize>,
+    /// Its bytes, a view of the mapped file.
+    pub bytes: Bytes,
+}
+
+/// All that a model consists of, checked for form but not yet for meaning.
+#[derive(Debug, Clone)]
+pub struct ModelFiles {
+    /// What errors call it: the folder or file, or `built-in model`.
+    pub origin: String,
+    /// config.json, in Hugging Face's spelling (older or current form).
+    pub config: serde_json::Value,
+    /// Tensors by Hugging Face name.
+    pub tensors: BTreeMap<String, StoredTensor>,
+    /// tokenizer.json, if there is one.
+    pub tokenizer: Option<Vec<u8>>,
+    /// tokenizer_config.json, if there is one.
+    pub tokenizer_config: Option<serde_json::Value>,
+    /// generation_config.json, if there is one.
+    pub generation_config: Option<serde_json::Value>,
+    /// The chat template's source, wherever it was found.
+    pub chat_template: Option<String>,
+}
+
+impl ModelFiles {
+    /// Opens a folder in Hugging Face format or a `.gguf` file.
+    ///
+    /// # Errors
+    /// [`SourceError`], with every problem of form listed at once.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() { folder::open(path) } else { gguf_model::open(path) }
+    }
+
+    /// The model that is part of the program.
+    ///
+    /// # Errors
+    /// None in a correct build; a test opens it.
+    pub fn builtin() -> Result<Self> {
+        builtin::open()
+    }
+}

@@ -1,0 +1,5 @@
+//! Not yet written.
+
+/// Text to ids.
+#[derive(Debug)]
+pub struct Tokenizer {}

@@ -1,0 +1,58 @@
+//! What can go wrong with stored weights.
+
+use std::path::PathBuf;
+
+use crate::Format;
+
+/// Errors of this crate: each names the value that was wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes do not hold the shape.
+    #[error("{format} tensor of {rows} x {cols} needs {expected} bytes, got {got}")]
+    ByteLen {
+        /// Stored format.
+        format: Format,
+        /// Number of rows (outputs).
+        rows: usize,
+        /// Number of columns (inputs).
+        cols: usize,
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// Bytes that were given.
+        got: usize,
+    },
+    /// A row does not divide into the format's blocks.
+    #[error("{format} stores blocks of {block} values, which do not divide rows of {cols}")]
+    RowBlocks {
+        /// Stored format.
+        format: Format,
+        /// Values in one block.
+        block: usize,
+        /// Length of a row.
+        cols: usize,
+    },
+    /// Rows times columns times block size does not fit in memory's address range.
+    #[error("tensor of {rows} x {cols} is too large to address")]
+    TooLarge {
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        cols: usize,
+    },
+    /// A range of rows, or a row index, lies outside the tensor.
+    #[error("row {row} is outside a tensor of {rows} rows")]
+    RowRange {
+        /// The offending row.
+        row: usize,
+        /// Rows in the tensor.
+        rows: usize,
+    },
+    /// A file could not be read or mapped.
+    #[error("can't read `{path}`: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

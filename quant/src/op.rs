@@ -1,0 +1,5 @@
+//! Not yet written.
+
+/// Op.
+#[derive(Debug)]
+pub struct QuantMatmul {}

@@ -1,0 +1,5 @@
+//! Not yet written.
+
+/// Matrix.
+#[derive(Debug)]
+pub struct QuantTensor {}
