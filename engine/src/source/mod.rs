@@ -8,15 +8,20 @@ mod builtin;
 mod error;
 mod folder;
 pub mod gguf;
+mod gguf_config;
+mod gguf_cursor;
 mod gguf_model;
+mod gguf_names;
+mod gguf_reader;
 mod gguf_tokenizer;
+mod json;
 pub mod safetensors;
 
 use std::{collections::BTreeMap, path::Path};
 
 use minicrit_quant::{Bytes, Format};
 
-pub use error::SourceError;
+pub use error::{Problems, SourceError};
 
 /// Result with [`SourceError`].
 pub type Result<T> = std::result::Result<T, SourceError>;
@@ -57,7 +62,11 @@ impl ModelFiles {
     /// # Errors
     /// [`SourceError`], with every problem of form listed at once.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() { folder::open(path) } else { gguf_model::open(path) }
+        if path.is_dir() {
+            folder::open(path)
+        } else {
+            gguf_model::open(path)
+        }
     }
 
     /// The model that is part of the program.
