@@ -38,7 +38,7 @@ impl Sequence {
     pub fn new(decoder: Arc<Decoder>, adapter: Option<Arc<dyn Adapter>>) -> Self {
         let tag = tag(&decoder, adapter.as_deref(), 0);
         let cache = decoder.new_cache(tag);
-        let context_len = decoder.spec.context_len;
+        let context_len = decoder.spec.max_tokens();
         Self { decoder, adapter, cache, tokens: Vec::new(), chunk: DEFAULT_CHUNK, context_len }
     }
 
@@ -52,7 +52,7 @@ impl Sequence {
     /// Holds at most `context_len` tokens, and never more than the model was made for.
     #[must_use]
     pub fn with_context_len(mut self, context_len: usize) -> Self {
-        self.context_len = context_len.min(self.decoder.spec.context_len);
+        self.context_len = context_len.min(self.decoder.spec.max_tokens());
         self
     }
 

@@ -174,6 +174,15 @@ impl ModelSpec {
         self.layers.len()
     }
 
+    /// Most tokens that a sequence may hold: the context that the model was made for, but for
+    /// dynamic ropes, whose base grows with the sequence so that it has no end.
+    pub fn max_tokens(&self) -> usize {
+        match self.rope.scaling {
+            RopeScaling::Dynamic { .. } => usize::MAX >> 1,
+            _ => self.context_len,
+        }
+    }
+
     /// Bytes that one position takes in the cache.
     pub fn cache_bytes_per_token(&self) -> usize {
         self.num_layers() * 2 * self.heads.kv * self.heads.dim * size_of::<f32>()
