@@ -21,6 +21,7 @@ mod format;
 pub mod kernels;
 mod op;
 pub mod pool;
+pub mod roofline;
 mod tensor;
 
 pub use blocks::dequantize_blocks;
