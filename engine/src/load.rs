@@ -63,26 +63,21 @@ pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
 }
 
 /// Compares what must be there with what is there.
-fn check(
-    spec: &ModelSpec,
-    names: &Names,
-    tensors: &BTreeMap<String, StoredTensor>,
-) -> Result<()> {
+fn check(spec: &ModelSpec, names: &Names, tensors: &BTreeMap<String, StoredTensor>) -> Result<()> {
     let expected = names.expected();
     let mut problems = Vec::new();
     for (&name, &shape) in &expected {
         match tensors.get(name) {
             None => problems.push(format!("`{name}` of shape {shape:?} is missing")),
-            Some(it) if it.shape != shape => problems.push(format!(
-                "`{name}` has shape {:?}, config.json asks for {shape:?}",
-                it.shape
-            )),
+            Some(it) if it.shape != shape => problems
+                .push(format!("`{name}` has shape {:?}, config.json asks for {shape:?}", it.shape)),
             Some(it) => problems.extend(unusable(name, it)),
         }
     }
     for (name, tensor) in tensors {
         if !expected.contains_key(name.as_str()) && !is_redundant(spec, name, tensor) {
-            problems.push(format!("`{name}` of shape {:?} is not used by this model", tensor.shape));
+            problems
+                .push(format!("`{name}` of shape {:?} is not used by this model", tensor.shape));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(ModelError::Weights { problems }.into()) }
@@ -102,9 +97,8 @@ fn unusable(name: &str, tensor: &StoredTensor) -> Option<String> {
 
 /// Tensors that real files carry although nothing needs them.
 fn is_redundant(spec: &ModelSpec, name: &str, tensor: &StoredTensor) -> bool {
-    let tied_head = spec.tied
-        && name == "lm_head.weight"
-        && tensor.shape == [spec.vocab_size, spec.hidden];
+    let tied_head =
+        spec.tied && name == "lm_head.weight" && tensor.shape == [spec.vocab_size, spec.hidden];
     let divisors = name == ROPE_DIVISORS && tensor.shape == [spec.rope.dim / 2];
     tied_head || divisors || name.ends_with(".rotary_emb.inv_freq")
 }
@@ -169,9 +163,8 @@ impl Loader<'_> {
         };
         let ffn = match (&names.ffn, spec.layers[index].ffn) {
             (FfnNames::Moe { router, experts }, FfnSpec::Moe { per_token, normalize, .. }) => {
-                let expert = |(e, names): (usize, &GatedNames)| {
-                    self.gated(layer, Some(e as u16), names)
-                };
+                let expert =
+                    |(e, names): (usize, &GatedNames)| self.gated(layer, Some(e as u16), names);
                 Ffn::Moe(Moe {
                     router: self.linear(None, router)?,
                     experts: experts.iter().enumerate().map(expert).collect::<Result<_>>()?,

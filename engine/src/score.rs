@@ -61,8 +61,7 @@ pub fn score(
     if ids.is_empty() {
         return Err(SessionError::EmptyPrompt.into());
     }
-    let mut scored =
-        Scored { token_ids: ids.to_vec(), logprobs: vec![None], top1_ids: Vec::new() };
+    let mut scored = Scored { token_ids: ids.to_vec(), logprobs: vec![None], top1_ids: Vec::new() };
     sequence.extend_complete(ids, &mut |position, logits| {
         scored.top1_ids.push(argmax(logits));
         if let Some(&next) = ids.get(position + 1) {

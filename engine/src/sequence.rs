@@ -106,13 +106,7 @@ impl Sequence {
 
     /// Computes `all[cache.len()..end]` for a sequence of `end` tokens; rows from `first` on go to
     /// `sink`.
-    fn run_to(
-        &mut self,
-        all: &[u32],
-        end: usize,
-        first: usize,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
+    fn run_to(&mut self, all: &[u32], end: usize, first: usize, sink: &mut Sink<'_>) -> Result<()> {
         let tag = tag(&self.decoder, self.adapter.as_deref(), end);
         if self.cache.tag() != tag {
             self.cache = self.decoder.new_cache(tag);
@@ -159,11 +153,7 @@ fn emit_logits(
 }
 
 fn tag(decoder: &Decoder, adapter: Option<&dyn Adapter>, total: usize) -> CacheTag {
-    CacheTag {
-        model: decoder.id,
-        adapter: adapter.map(Adapter::id),
-        rope: decoder.regime(total),
-    }
+    CacheTag { model: decoder.id, adapter: adapter.map(Adapter::id), rope: decoder.regime(total) }
 }
 
 impl LanguageModel for Sequence {

@@ -99,7 +99,8 @@ fn check(name: &str, shapes: &[&[usize]], reference: &Op<'_>, fast: &Op<'_>) {
     close(name, &exact, &finite_differences(reference, shapes), DIFFERENCE_TOLERANCE);
     close(name, &gradients(fast, shapes, DType::F32), &exact, FLOAT32_TOLERANCE);
     let inputs = |dtype: DType| -> Vec<Tensor> {
-        let of = |(i, shape): (usize, &&[usize])| var(shape, dtype, 1 + i as u64).as_tensor().clone();
+        let of =
+            |(i, shape): (usize, &&[usize])| var(shape, dtype, 1 + i as u64).as_tensor().clone();
         shapes.iter().enumerate().map(of).collect()
     };
     let values = |y: Tensor| {
@@ -126,10 +127,8 @@ fn swiglu_gradients() {
 
 #[test]
 fn rope_gradients() {
-    let rows = Rows::new(vec![
-        Span { start: 3, len: 4, total: 7 },
-        Span { start: 0, len: 2, total: 2 },
-    ]);
+    let rows =
+        Rows::new(vec![Span { start: 3, len: 4, total: 7 }, Span { start: 0, len: 2, total: 2 }]);
     for dim in [8, 6] {
         let spec = RopeSpec { dim, theta: 100.0, scaling: RopeScaling::None };
         let table = RopeTable::new(&spec, &rows);

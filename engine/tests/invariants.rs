@@ -100,15 +100,15 @@ fn sequences_in_one_pass_do_not_touch_each_other() {
         let alone = |ids: &[u32]| bits(&all_logits(&mut Sequence::new(decoder.clone(), None), ids));
         let want = [alone(first), alone(second)].concat();
 
-        let spans = [first, second]
-            .map(|it| Span { start: 0, len: it.len(), total: it.len() })
-            .to_vec();
+        let spans =
+            [first, second].map(|it| Span { start: 0, len: it.len(), total: it.len() }).to_vec();
         let tag = |total: usize| CacheTag {
             model: decoder.id,
             adapter: None,
             rope: decoder.regime(total),
         };
-        let mut caches = spans.iter().map(|it| decoder.new_cache(tag(it.total))).collect::<Vec<_>>();
+        let mut caches =
+            spans.iter().map(|it| decoder.new_cache(tag(it.total))).collect::<Vec<_>>();
         let mut caches = caches.iter_mut().collect::<Vec<_>>();
         let rows = Rows::new(spans);
         let mut pass = Pass { rows: &rows, caches: &mut caches, adapter: None };

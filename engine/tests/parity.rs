@@ -100,8 +100,12 @@ fn gguf_files_give_the_logits_of_their_weights() {
     for (name, facts) in models {
         let files = ModelFiles::open(&dir.join(name)).expect("opens");
         let decoder = Arc::new(load_decoder(&files).unwrap_or_else(|e| panic!("{name}: {e}")));
-        let ids: Vec<u32> =
-            facts["ids_40"].as_array().expect("ids").iter().map(|v| v.as_u64().unwrap() as u32).collect();
+        let ids: Vec<u32> = facts["ids_40"]
+            .as_array()
+            .expect("ids")
+            .iter()
+            .map(|v| v.as_u64().unwrap() as u32)
+            .collect();
         let got = all_logits(&mut Sequence::new(decoder, None), &ids);
         let want = read_npy(&dir.join(facts["logits"].as_str().expect("a file")));
         let difference = largest_difference(&got, &want);

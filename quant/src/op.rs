@@ -56,7 +56,8 @@ impl CustomOp1 for QuantMatmul {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (Some((start, end)), CpuStorage::F32(x)) = (layout.contiguous_offsets(), storage) else {
+        let (Some((start, end)), CpuStorage::F32(x)) = (layout.contiguous_offsets(), storage)
+        else {
             bail!("quant-matmul needs contiguous float32 rows");
         };
         let mut dims = layout.dims().to_vec();
@@ -70,14 +71,10 @@ impl CustomOp1 for QuantMatmul {
     }
 
     /// `dx = g · w`, with the weight decoded tile by tile.
-    fn bwd(
-        &self,
-        x: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let grad_to = grad.flatten_to(grad.rank() - 2)?;
-        let mut dx_ti = Tensor::zeros((grad_to.dim(0)?, self.weight.cols()), x.dtype(), x.device())?;
+        let mut dx_ti =
+            Tensor::zeros((grad_to.dim(0)?, self.weight.cols()), x.dtype(), x.device())?;
         for start in (0..self.weight.rows()).step_by(TILE) {
             let range = start..self.weight.rows().min(start + TILE);
             let g_to = grad_to.narrow(1, start, range.len())?.contiguous()?;

@@ -97,8 +97,8 @@ fn values_are_close_to_float64() {
         let values = w.dequantize();
         for (i, y) in got.iter().enumerate() {
             let (row, out) = (i / 9, i % 9);
-            let terms = (0..512)
-                .map(|j| f64::from(x[row * 512 + j]) * f64::from(values[out * 512 + j]));
+            let terms =
+                (0..512).map(|j| f64::from(x[row * 512 + j]) * f64::from(values[out * 512 + j]));
             let (want, size) =
                 terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + f64::abs(t)));
             let bound = 1e-6 * size + 1e-30;

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use minicrit_engine::{
-    load::load_decoder, model::Decoder, sequence::Sequence, source::ModelFiles,
-};
+use minicrit_engine::{load::load_decoder, model::Decoder, sequence::Sequence, source::ModelFiles};
 use serde_json::Value;
 
 use crate::fixtures_dir;

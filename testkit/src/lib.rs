@@ -1,6 +1,7 @@
 //! Tiny models, fixtures and tolerances for the tests of every crate.
 
 pub mod fixtures;
+pub mod shapes;
 
 use std::path::{Path, PathBuf};
 

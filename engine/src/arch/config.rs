@@ -116,7 +116,9 @@ impl<'a> ConfigReader<'a> {
         numbers.unwrap_or_else(|| {
             let (low, high) = (range.start(), range.end());
             let path = &self.path;
-            self.note(format!("`{path}{key}` is not a list of {len} numbers in {low:e}..={high:e}"));
+            self.note(format!(
+                "`{path}{key}` is not a list of {len} numbers in {low:e}..={high:e}"
+            ));
             vec![*low; len]
         })
     }

@@ -78,7 +78,8 @@ fn check_common(config: &ConfigReader<'_>) {
         config.note(format!("activation `{activation}` is not supported (silu is)"));
     }
     if config.present("quantization_config").is_some() {
-        config.note("weights quantized by `quantization_config` are not supported (GGUF is)".into());
+        config
+            .note("weights quantized by `quantization_config` are not supported (GGUF is)".into());
     }
     if let Some(scale) = config.number_opt("attn_logit_softcapping", -1e9..=1e9) {
         config.note(format!("`attn_logit_softcapping` {scale} is not supported"));

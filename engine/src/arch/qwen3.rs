@@ -38,8 +38,8 @@ pub(super) fn spec_moe(config: &ConfigReader<'_>) -> ModelSpec {
         config.note(format!("{per_token} experts for each token, but there are only {experts}"));
     }
     for (i, layer) in spec.layers.iter_mut().enumerate() {
-        let is_dense = dense_only
-            .is_some_and(|list| list.iter().any(|it| it.as_u64() == Some(i as u64)));
+        let is_dense =
+            dense_only.is_some_and(|list| list.iter().any(|it| it.as_u64() == Some(i as u64)));
         if experts > 0 && !is_dense && (i + 1) % step == 0 {
             layer.ffn = FfnSpec::Moe { experts, per_token, inner, normalize };
         }

@@ -8,7 +8,12 @@ use crate::spec::{RopeScaling, RopeSpec};
 const MAX_CONTEXT: usize = 1 << 30;
 
 /// Reads the rope of a model with heads of `head_dim` and `context_len` positions.
-pub fn rope(config: &ConfigReader<'_>, head_dim: usize, context_len: usize, theta: f64) -> RopeSpec {
+pub fn rope(
+    config: &ConfigReader<'_>,
+    head_dim: usize,
+    context_len: usize,
+    theta: f64,
+) -> RopeSpec {
     let settings = config.object("rope_parameters").or_else(|| config.object("rope_scaling"));
     // A key of the rope's own object wins over one at the top, as in transformers.
     let holder = |key: &str| match &settings {
@@ -47,15 +52,16 @@ fn scaling(
             RopeScaling::None
         }
         "linear" => RopeScaling::Linear { factor: factor(rope) },
-        "dynamic" => RopeScaling::Dynamic {
-            factor: factor(rope),
-            original: original.unwrap_or(context_len),
-        },
+        "dynamic" => {
+            RopeScaling::Dynamic { factor: factor(rope), original: original.unwrap_or(context_len) }
+        }
         "llama3" => {
             let low = rope.number("low_freq_factor", 1e-3..=1e3);
             let high = rope.number("high_freq_factor", 1e-3..=1e3);
             if low >= high {
-                rope.note(format!("`low_freq_factor` {low} is not below `high_freq_factor` {high}"));
+                rope.note(format!(
+                    "`low_freq_factor` {low} is not below `high_freq_factor` {high}"
+                ));
             }
             let original = original.unwrap_or(context_len);
             RopeScaling::Llama3 { factor: factor(rope), low, high, original }
@@ -82,7 +88,8 @@ fn yarn(rope: &ConfigReader<'_>, original: Option<usize>, context_len: usize) ->
         (None, None) => self::factor(rope),
     };
     let magnitude = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
-    let by_dim = (rope.number_opt("mscale", 0.0..=1e3), rope.number_opt("mscale_all_dim", 0.0..=1e3));
+    let by_dim =
+        (rope.number_opt("mscale", 0.0..=1e3), rope.number_opt("mscale_all_dim", 0.0..=1e3));
     let attention_factor = match (rope.number_opt("attention_factor", 0.0..=1e3), by_dim) {
         (Some(given), _) => given,
         (None, (Some(a), Some(b))) if a != 0.0 && b != 0.0 => magnitude(a) / magnitude(b),

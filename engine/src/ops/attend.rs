@@ -13,7 +13,7 @@ use minicrit_quant::{
     pool,
 };
 
-use super::data::{values, with_values};
+use super::{values, with_values};
 use crate::{
     cache::{CacheTag, KvCache, ModelId},
     pass::{Rows, Span},
@@ -145,7 +145,11 @@ pub fn reference(
             .flat_map(|i| {
                 let visible = spec.visible(i);
                 (0..n).map(move |j| {
-                    if (visible.first..=visible.last).contains(&j) { 0.0 } else { f32::NEG_INFINITY }
+                    if (visible.first..=visible.last).contains(&j) {
+                        0.0
+                    } else {
+                        f32::NEG_INFINITY
+                    }
                 })
             })
             .collect();

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use minicrit_quant::kernels::{Level, vector};
 
-use super::data::values;
+use super::values;
 
 /// `x / sqrt(mean(x²) + eps) · gain` for `x` of `[.., n]` and `gain` of `[n]`.
 ///
@@ -57,9 +57,7 @@ impl CustomOp2 for RmsNorm {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.eps))?
-            .sqrt()?
-            .recip()?;
+        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.eps))?.sqrt()?.recip()?;
         let u = grad.broadcast_mul(gain)?;
         let along = (&u * x)?.mean_keepdim(D::Minus1)?;
         let pull = x.broadcast_mul(&(along * inverse.powf(3.0)?)?)?;

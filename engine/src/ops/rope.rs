@@ -5,7 +5,7 @@ use std::{f64::consts::PI, sync::Arc};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use minicrit_quant::kernels::{Level, vector};
 
-use super::data::values;
+use super::values;
 use crate::{
     pass::Rows,
     spec::{RopeScaling, RopeSpec},
@@ -74,11 +74,8 @@ impl RopeTable {
         let rest = x_the.narrow(2, 2 * half, head_dim - 2 * half)?;
         let new_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
         let new_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
-        let parts = if rest.dim(2)? == 0 {
-            vec![new_low, new_high]
-        } else {
-            vec![new_low, new_high, rest]
-        };
+        let parts =
+            if rest.dim(2)? == 0 { vec![new_low, new_high] } else { vec![new_low, new_high, rest] };
         Tensor::cat(&parts, 2)?.reshape((rows, width))
     }
 }

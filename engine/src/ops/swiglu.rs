@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use minicrit_quant::kernels::{Level, vector};
 
-use super::data::values;
+use super::values;
 
 /// `gate · sigmoid(gate) · up`, element by element.
 ///

@@ -62,11 +62,7 @@ impl ModelFiles {
     /// # Errors
     /// [`SourceError`], with every problem of form listed at once.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() {
-            folder::open(path)
-        } else {
-            gguf_model::open(path)
-        }
+        if path.is_dir() { folder::open(path) } else { gguf_model::open(path) }
     }
 
     /// The model that is part of the program.

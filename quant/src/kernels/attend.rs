@@ -40,12 +40,7 @@ for_each_level! {
 }
 
 #[inline(always)]
-fn attend_row_body(
-    q: &[f32],
-    chunks: &[HeadChunk<'_>],
-    visible: Visible,
-    out: &mut [f32],
-) -> f32 {
+fn attend_row_body(q: &[f32], chunks: &[HeadChunk<'_>], visible: Visible, out: &mut [f32]) -> f32 {
     let mut max = f32::NEG_INFINITY;
     let mut sums = [0.0f32; LANES];
     out.fill(0.0);

@@ -6,9 +6,9 @@
 //! the portable code in an array: all give the same bits, for any number of rows and threads.
 //! Everything else (softmax, norms) is one source, compiled once for each instruction set.
 
+pub mod attend;
 mod avx2;
 mod avx512;
-pub mod attend;
 mod lanes;
 mod matmul;
 mod portable;
@@ -37,7 +37,10 @@ impl Level {
     pub fn detected() -> Level {
         static DETECTED: OnceLock<Level> = OnceLock::new();
         *DETECTED.get_or_init(|| {
-            Level::available().last().copied().expect("invariant: the portable level is always there")
+            Level::available()
+                .last()
+                .copied()
+                .expect("invariant: the portable level is always there")
         })
     }
 

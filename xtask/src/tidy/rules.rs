@@ -38,7 +38,7 @@ pub fn check(file: &SourceFile) -> Vec<Problem> {
     problems.extend(arch_holds_no_forward(file));
     problems.extend(silent_crates(file));
     problems.extend(anyhow_stays_in_the_shell(file));
-    problems.extend(op_has_reference_and_test(file));
+    problems.extend(op_has_reference(file));
     problems.extend(accelerator_features(file));
     problems
 }
@@ -87,20 +87,33 @@ fn anyhow_stays_in_the_shell(file: &SourceFile) -> Vec<Problem> {
     found(file, &file.code, "anyhow", "anyhow", "only `cli` and `xtask` use anyhow")
 }
 
-/// Every fast operation has a plain reference and a test beside it.
-fn op_has_reference_and_test(file: &SourceFile) -> Vec<Problem> {
-    let Some(name) = file.path.strip_prefix("engine/src/ops/") else { return Vec::new() };
-    if name == "mod.rs" {
+/// Every fast operation has a plain reference beside it.
+fn op_has_reference(file: &SourceFile) -> Vec<Problem> {
+    if op_name(file).is_none() || !lines_with(&file.code, "fn reference").is_empty() {
         return Vec::new();
     }
-    let mut problems = Vec::new();
-    if lines_with(&file.code, "fn reference").is_empty() {
-        problems.push(problem(file, 1, "op-reference", "write the op plainly as `fn reference`"));
-    }
-    if !file.code.contains("#[test]") {
-        problems.push(problem(file, 1, "op-test", "test the op against its reference"));
-    }
-    problems
+    vec![problem(file, 1, "op-reference", "write the op plainly as `fn reference`")]
+}
+
+/// Every operation's gradient is checked, in the one file that checks them all.
+pub fn ops_have_gradient_checks(files: &[SourceFile]) -> Vec<Problem> {
+    let checks = files.iter().find(|it| it.path == "engine/tests/gradients.rs");
+    let checked = |name: &str| {
+        checks.is_some_and(|it| !lines_with(&it.code, &format!("fn {name}_gradients")).is_empty())
+    };
+    let unchecked = |file: &&SourceFile| op_name(file).is_some_and(|name| !checked(name));
+    files
+        .iter()
+        .filter(unchecked)
+        .map(|file| {
+            problem(file, 1, "op-gradient", "check its gradient in engine/tests/gradients.rs")
+        })
+        .collect()
+}
+
+/// The name of the operation that a file holds, if it holds one.
+fn op_name(file: &SourceFile) -> Option<&str> {
+    file.path.strip_prefix("engine/src/ops/")?.strip_suffix(".rs").filter(|name| *name != "mod")
 }
 
 /// Accelerators are chosen in a handful of files, so that no other code has two meanings.
@@ -185,17 +198,24 @@ mod tests {
     }
 
     #[test]
-    fn an_op_without_reference_or_test() {
+    fn an_op_without_reference() {
         let path = "engine/src/ops/rope.rs";
         let bare = "//! A.\npub fn rope() {}\nfn reference_of() {}\n";
-        assert_eq!(
-            broken(path, bare),
-            ["engine/src/ops/rope.rs:1: op-reference", "engine/src/ops/rope.rs:1: op-test"]
-        );
-        let whole =
-            "//! A.\npub fn reference() {}\n#[cfg(test)]\nmod tests {\n#[test]\nfn a() {}\n}\n";
-        assert_eq!(broken(path, whole), CLEAN);
+        assert_eq!(broken(path, bare), ["engine/src/ops/rope.rs:1: op-reference"]);
+        assert_eq!(broken(path, "//! A.\npub fn reference() {}\n"), CLEAN);
         assert_eq!(broken("engine/src/ops/mod.rs", "//! A.\n"), CLEAN);
+    }
+
+    #[test]
+    fn an_op_without_gradient_check() {
+        let file = |path: &str, text: &str| SourceFile::new(path.to_string(), text.to_string());
+        let op = file("engine/src/ops/rope.rs", "//! A.\n");
+        let checks = |text: &str| file("engine/tests/gradients.rs", text);
+        let found = |files: &[SourceFile]| ops_have_gradient_checks(files).len();
+        assert_eq!(found(&[checks("//! A.\nfn other_gradients() {}\n")]), 0);
+        let missing = [file("engine/src/ops/rope.rs", "//! A.\n"), checks("//! A.\n")];
+        assert_eq!(found(&missing), 1);
+        assert_eq!(found(&[op, checks("//! A.\nfn rope_gradients() {}\n")]), 0);
     }
 
     #[test]
