@@ -23,7 +23,9 @@ fn blocks_decode_to_the_bits_that_gguf_py_gives() {
     let mut seen = 0;
     for format in Format::ALL {
         let name = format.name().to_uppercase();
-        let Ok(blocks) = file.tensor(&format!("{name}.bytes")) else { continue };
+        let Ok(blocks) = file.tensor(&format!("{name}.bytes")) else {
+            continue;
+        };
         let expected = file.tensor(&format!("{name}.values")).unwrap();
         let expected: Vec<u32> =
             expected.data().as_chunks::<4>().0.iter().map(|it| u32::from_le_bytes(*it)).collect();
@@ -94,13 +96,15 @@ fn check_config(file: &str, got: &Value, folder: &ModelFiles) {
     for key in keys {
         let expected = &folder.config[key];
         // Further end tokens are in generation_config.json.
-        let expected = if expected.is_array() && key == "eos_token_id" { &expected[0] } else { expected };
+        let expected =
+            if expected.is_array() && key == "eos_token_id" { &expected[0] } else { expected };
         if got.get(key).is_some() || !expected.is_null() {
             assert_eq!(&got[key], expected, "{file}: {key}");
         }
     }
     // Qwen3-MoE calls it `num_experts` in transformers 4 and `num_local_experts` in 5.
-    let experts = |config: &Value| config.get("num_local_experts").or(config.get("num_experts")).cloned();
+    let experts =
+        |config: &Value| config.get("num_local_experts").or(config.get("num_experts")).cloned();
     assert_eq!(experts(got), experts(&folder.config), "{file}: experts");
     let theta = folder.config["rope_parameters"].get("rope_theta");
     let theta = theta.unwrap_or(&folder.config["rope_theta"]);

@@ -96,10 +96,8 @@ fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
 /// 256 values as 4 runs of 32 bytes; a run's low nibbles are one group of 32, its high nibbles the next.
 fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let groups = six_bit_groups(block);
-    for (run, (bytes, out)) in block[16..]
-        .chunks_exact(32)
-        .zip(out.chunks_exact_mut(64))
-        .enumerate()
+    for (run, (bytes, out)) in
+        block[16..].chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate()
     {
         let (low, high) = out.split_at_mut(32);
         let ((scale_low, min_low), (scale_high, min_high)) = (groups[2 * run], groups[2 * run + 1]);
@@ -114,10 +112,8 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let groups = six_bit_groups(block);
     let fifth_bits = &block[16..48];
-    for (run, (bytes, out)) in block[48..]
-        .chunks_exact(32)
-        .zip(out.chunks_exact_mut(64))
-        .enumerate()
+    for (run, (bytes, out)) in
+        block[48..].chunks_exact(32).zip(out.chunks_exact_mut(64)).enumerate()
     {
         let (low, high) = out.split_at_mut(32);
         let ((scale_low, min_low), (scale_high, min_high)) = (groups[2 * run], groups[2 * run + 1]);
@@ -142,10 +138,8 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
             let (nibble_shift, bits_shift) = (4 * (group / 2), 2 * group);
             for (sixteen, out) in out.chunks_exact_mut(16).enumerate() {
                 let scale = scale * f32::from(scales[2 * group + sixteen] as i8);
-                let (nibbles, high_bits) = (
-                    &nibbles[16 * sixteen..][..16],
-                    &high_bits[16 * sixteen..][..16],
-                );
+                let (nibbles, high_bits) =
+                    (&nibbles[16 * sixteen..][..16], &high_bits[16 * sixteen..][..16]);
                 for ((x, &nibble), &bits) in out.iter_mut().zip(nibbles).zip(high_bits) {
                     let q = nibble >> nibble_shift & 15 | (bits >> bits_shift & 3) << 4;
                     *x = scale * f32::from(q as i8 - 32);
@@ -172,10 +166,7 @@ fn six_bit_groups(block: &[u8]) -> [(f32, f32); 8] {
             (packed[group] & 63, packed[group + 4] & 63)
         } else {
             let nibbles = packed[group + 4];
-            (
-                nibbles & 15 | packed[group - 4] >> 6 << 4,
-                nibbles >> 4 | packed[group] >> 6 << 4,
-            )
+            (nibbles & 15 | packed[group - 4] >> 6 << 4, nibbles >> 4 | packed[group] >> 6 << 4)
         };
         (scale * f32::from(scale_bits), min * f32::from(min_bits))
     })
@@ -235,14 +226,10 @@ mod tests {
     fn float_formats_read_their_own_numbers() {
         let values = [0.0, -0.0, 1.5, -2.75, f32::INFINITY];
         let f32s: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let f16s: Vec<u8> = values
-            .iter()
-            .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
-            .collect();
-        let bf16s: Vec<u8> = values
-            .iter()
-            .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
-            .collect();
+        let f16s: Vec<u8> =
+            values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+        let bf16s: Vec<u8> =
+            values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
         assert_eq!(decode(Format::F32, &f32s), values);
         assert_eq!(decode(Format::F16, &f16s), values);
         assert_eq!(decode(Format::Bf16, &bf16s), values);
@@ -256,14 +243,8 @@ mod tests {
             let down = (0..16).map(|i| 0.5 * (15 - i) as f32 + offset);
             up.chain(down).collect()
         };
-        assert_eq!(
-            decode(Format::Q4_0, &[&HALF[..], &nibbles].concat()),
-            ramp(-4.0)
-        );
-        assert_eq!(
-            decode(Format::Q4_1, &[&HALF[..], &QUARTER, &nibbles].concat()),
-            ramp(0.25)
-        );
+        assert_eq!(decode(Format::Q4_0, &[&HALF[..], &nibbles].concat()), ramp(-4.0));
+        assert_eq!(decode(Format::Q4_1, &[&HALF[..], &QUARTER, &nibbles].concat()), ramp(0.25));
     }
 
     #[test]
@@ -271,10 +252,7 @@ mod tests {
         for i in 0..32 {
             let bits = (1u32 << i).to_le_bytes();
             let signed = decode(Format::Q5_0, &[&HALF[..], &bits, &[0; 16]].concat());
-            let shifted = decode(
-                Format::Q5_1,
-                &[&HALF[..], &QUARTER, &bits, &[0; 16]].concat(),
-            );
+            let shifted = decode(Format::Q5_1, &[&HALF[..], &QUARTER, &bits, &[0; 16]].concat());
             for j in 0..32 {
                 let set = if i == j { 16.0 } else { 0.0 };
                 assert_eq!(signed[j], 0.5 * (set - 16.0));
@@ -287,10 +265,7 @@ mod tests {
     fn signed_bytes_keep_their_sign() {
         let bytes: Vec<u8> = (0..32).map(|i| (i * 8) as u8).collect();
         let expected: Vec<f32> = bytes.iter().map(|&b| 0.5 * f32::from(b as i8)).collect();
-        assert_eq!(
-            decode(Format::Q8_0, &[&HALF[..], &bytes].concat()),
-            expected
-        );
+        assert_eq!(decode(Format::Q8_0, &[&HALF[..], &bytes].concat()), expected);
     }
 
     #[test]
@@ -353,15 +328,9 @@ mod tests {
             block[208..].copy_from_slice(&HALF);
             let out = decode(Format::Q6K, &block);
             assert_eq!(out[i], -1.5 * (9.0 + 32.0 - 32.0), "value {i}");
-            let others = out
-                .iter()
-                .enumerate()
-                .filter(|(j, x)| *j != i && **x != 0.0);
+            let others = out.iter().enumerate().filter(|(j, x)| *j != i && **x != 0.0);
             // The sixteen of the same scale hold 0 - 32, all others have scale zero.
-            assert!(
-                others.clone().all(|(j, x)| j / 16 == i / 16 && *x == 48.0),
-                "value {i}"
-            );
+            assert!(others.clone().all(|(j, x)| j / 16 == i / 16 && *x == 48.0), "value {i}");
             assert_eq!(others.count(), 15);
         }
     }

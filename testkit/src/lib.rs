@@ -1,5 +1,7 @@
 //! Tiny models, fixtures and tolerances for the tests of every crate.
 
+pub mod files;
+
 use std::path::{Path, PathBuf};
 
 /// The folder of reference cases: `fixtures/parity` of this repository, or a fuller set that

@@ -23,9 +23,7 @@ pub(super) fn open() -> Result<ModelFiles> {
             Bytes::from_static(WEIGHTS),
         )?,
         tokenizer: Some(TOKENIZER.to_vec()),
-        chat_template: tokenizer_config["chat_template"]
-            .as_str()
-            .map(ToOwned::to_owned),
+        chat_template: tokenizer_config["chat_template"].as_str().map(ToOwned::to_owned),
         tokenizer_config: Some(tokenizer_config),
         generation_config: Some(object("generation_config.json", GENERATION_CONFIG)?),
     })

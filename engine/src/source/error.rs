@@ -263,13 +263,8 @@ impl fmt::Display for Problems {
 /// What the system's refusal to open `path` means to us.
 pub(super) fn unreadable(path: &Path, source: std::io::Error) -> SourceError {
     match source.kind() {
-        std::io::ErrorKind::NotFound => SourceError::NotFound {
-            path: path.to_path_buf(),
-        },
-        _ => SourceError::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        },
+        std::io::ErrorKind::NotFound => SourceError::NotFound { path: path.to_path_buf() },
+        _ => SourceError::Unreadable { path: path.to_path_buf(), source },
     }
 }
 
@@ -315,19 +310,13 @@ mod tests {
             problems.push(format!("line {i}"));
         }
         let text = problems.to_string();
-        assert!(
-            text.starts_with("25 problems\n  - first\n  - line 1\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("25 problems\n  - first\n  - line 1\n"), "{text}");
         assert!(text.ends_with("  - line 19\n  and 5 more"), "{text}");
     }
 
     #[test]
     fn names_are_shown_short_and_without_control_characters() {
         assert_eq!(quoted("a\u{1b}[31m"), r#""a\u{1b}[31m""#);
-        assert_eq!(
-            quoted(&"x".repeat(1000)),
-            format!("\"{}\"...", "x".repeat(80))
-        );
+        assert_eq!(quoted(&"x".repeat(1000)), format!("\"{}\"...", "x".repeat(80)));
     }
 }

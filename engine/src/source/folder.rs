@@ -40,22 +40,17 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
     }
     let optional = |name: &str| has(name).then(|| folder.join(name));
     let config = read_object(&folder.join(CONFIG), CONFIG_LIMIT)?;
-    let tokenizer = optional("tokenizer.json")
-        .map(|path| json::read_limited(&path, JSON_LIMIT))
-        .transpose()?;
-    let tokenizer_config = optional("tokenizer_config.json")
-        .map(|path| read_object(&path, JSON_LIMIT))
-        .transpose()?;
+    let tokenizer =
+        optional("tokenizer.json").map(|path| json::read_limited(&path, JSON_LIMIT)).transpose()?;
+    let tokenizer_config =
+        optional("tokenizer_config.json").map(|path| read_object(&path, JSON_LIMIT)).transpose()?;
     let generation_config = optional("generation_config.json")
         .map(|path| read_object(&path, CONFIG_LIMIT))
         .transpose()?;
     let chat_template = read_chat_template(folder, &names, tokenizer_config.as_ref())?;
     // As transformers does, one file goes before an index.
-    let tensors = if has(WEIGHTS) {
-        safetensors::open(&folder.join(WEIGHTS))?
-    } else {
-        open_shards(folder)?
-    };
+    let tensors =
+        if has(WEIGHTS) { safetensors::open(&folder.join(WEIGHTS))? } else { open_shards(folder)? };
     Ok(ModelFiles {
         origin: folder.display().to_string(),
         config,
@@ -81,9 +76,7 @@ fn file_names(folder: &Path) -> Result<BTreeSet<String>> {
 
 fn with_extension<'a>(names: &'a BTreeSet<String>, extension: &str) -> Vec<&'a str> {
     let has_it = |name: &&str| {
-        Path::new(name)
-            .extension()
-            .is_some_and(|it| it.eq_ignore_ascii_case(extension))
+        Path::new(name).extension().is_some_and(|it| it.eq_ignore_ascii_case(extension))
     };
     names.iter().map(String::as_str).filter(has_it).collect()
 }
@@ -108,18 +101,16 @@ fn incomplete(folder: &Path, names: &BTreeSet<String>) -> SourceError {
     let safetensors = with_extension(names, "safetensors");
     let has_weights = names.contains(WEIGHTS) || names.contains(INDEX);
     match pickle {
-        Some(file) if safetensors.is_empty() && !has_weights => SourceError::PickledWeights {
-            folder: folder.to_path_buf(),
-            file: file.to_owned(),
-        },
+        Some(file) if safetensors.is_empty() && !has_weights => {
+            SourceError::PickledWeights { folder: folder.to_path_buf(), file: file.to_owned() }
+        }
         _ if !names.contains(CONFIG) && names.contains("adapter_config.json") => missing(
             CONFIG,
             "this is an adapter: give the model that it was trained on, and the adapter beside it",
         ),
-        _ if !names.contains(CONFIG) => missing(
-            CONFIG,
-            "give a folder in Hugging Face format, or a .gguf file",
-        ),
+        _ if !names.contains(CONFIG) => {
+            missing(CONFIG, "give a folder in Hugging Face format, or a .gguf file")
+        }
         _ if !safetensors.is_empty() => {
             let found = safetensors.join(", ");
             missing(
@@ -132,10 +123,7 @@ fn incomplete(folder: &Path, names: &BTreeSet<String>) -> SourceError {
 }
 
 fn read_object(path: &Path, limit: u64) -> Result<Value> {
-    json::parse_object(
-        &path.display().to_string(),
-        &json::read_limited(path, limit)?,
-    )
+    json::parse_object(&path.display().to_string(), &json::read_limited(path, limit)?)
 }
 
 /// The chat template, from the first place that has one: chat_template.jinja, tokenizer_config.json,
@@ -167,12 +155,8 @@ fn read_chat_template(
 
 /// `chat_template` of an object: one text, or a list of `{name, template}` of which `default` counts.
 fn template_of(path: &Path, config: &Value) -> Result<Option<String>> {
-    let wrong = || {
-        bad_json(
-            path,
-            "`chat_template` is neither a text nor a list of {name, template}",
-        )
-    };
+    let wrong =
+        || bad_json(path, "`chat_template` is neither a text nor a list of {name, template}");
     let list = match config.get("chat_template") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(template)) => return Ok(Some(template.clone())),
@@ -183,20 +167,14 @@ fn template_of(path: &Path, config: &Value) -> Result<Option<String>> {
     for item in list {
         let text = |key| item.get(key).and_then(Value::as_str).ok_or_else(wrong);
         if templates.insert(text("name")?, text("template")?).is_some() {
-            return Err(bad_json(
-                path,
-                "`chat_template` has two templates of one name",
-            ));
+            return Err(bad_json(path, "`chat_template` has two templates of one name"));
         }
     }
     Ok(templates.get("default").map(ToString::to_string))
 }
 
 fn bad_json(path: &Path, problem: &str) -> SourceError {
-    SourceError::BadJson {
-        file: path.display().to_string(),
-        problem: problem.to_owned(),
-    }
+    SourceError::BadJson { file: path.display().to_string(), problem: problem.to_owned() }
 }
 
 /// All tensors of a model whose index names several files.
@@ -206,10 +184,8 @@ fn open_shards(folder: &Path) -> Result<BTreeMap<String, StoredTensor>> {
     let mut problems = Problems::default();
     let mut tensors = BTreeMap::new();
     let shards = shards_of(&index, &mut problems);
-    let bad = |problems| SourceError::BadShardIndex {
-        file: index_path.display().to_string(),
-        problems,
-    };
+    let bad =
+        |problems| SourceError::BadShardIndex { file: index_path.display().to_string(), problems };
     if !problems.is_empty() {
         return Err(bad(problems));
     }
@@ -225,11 +201,7 @@ fn open_shards(folder: &Path) -> Result<BTreeMap<String, StoredTensor>> {
         }
         let found = safetensors::open(&path)?;
         for name in expected.iter().filter(|name| !found.contains_key(**name)) {
-            problems.push(format!(
-                "shard {} lacks tensor {}",
-                quoted(shard),
-                quoted(name)
-            ));
+            problems.push(format!("shard {} lacks tensor {}", quoted(shard), quoted(name)));
         }
         for (name, tensor) in found {
             if !expected.contains(name.as_str()) {
@@ -245,11 +217,7 @@ fn open_shards(folder: &Path) -> Result<BTreeMap<String, StoredTensor>> {
             tensors.insert(name, tensor);
         }
     }
-    if problems.is_empty() {
-        Ok(tensors)
-    } else {
-        Err(bad(problems))
-    }
+    if problems.is_empty() { Ok(tensors) } else { Err(bad(problems)) }
 }
 
 /// The shards that an index names, each with its tensors.
@@ -278,10 +246,7 @@ fn shards_of<'a>(
                 ));
             }
             Some(_) => {}
-            None => problems.push(format!(
-                "the shard of tensor {} is not a text",
-                quoted(tensor)
-            )),
+            None => problems.push(format!("the shard of tensor {} is not a text", quoted(tensor))),
         }
     }
     shards
@@ -328,10 +293,7 @@ mod tests {
         let list =
             json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
         assert_eq!(of(json!({"chat_template": list})).unwrap().unwrap(), "d");
-        assert_eq!(
-            of(json!({"chat_template": [{"name": "rag", "template": "r"}]})).unwrap(),
-            None
-        );
+        assert_eq!(of(json!({"chat_template": [{"name": "rag", "template": "r"}]})).unwrap(), None);
         assert_eq!(of(json!({"chat_template": null})).unwrap(), None);
         assert!(of(json!({"chat_template": 3})).is_err());
         assert!(of(json!({"chat_template": [{"name": "default"}]})).is_err());

@@ -38,24 +38,15 @@ impl Family {
             && kind != "model"
         {
             let found = format!("it is a GGUF file of type {}", quoted(kind));
-            return Err(SourceError::NotAModel {
-                file: file(),
-                found,
-            });
+            return Err(SourceError::NotAModel { file: file(), found });
         }
         let Some(architecture) = gguf.get("general.architecture").and_then(GgufValue::as_str)
         else {
             let problems = "`general.architecture` is missing or not a text".into();
-            return Err(SourceError::GgufMetadata {
-                file: file(),
-                problems,
-            });
+            return Err(SourceError::GgufMetadata { file: file(), problems });
         };
-        let positive = |key: &str| {
-            gguf.get(key)
-                .and_then(GgufValue::as_u64)
-                .is_some_and(|value| value > 0)
-        };
+        let positive =
+            |key: &str| gguf.get(key).and_then(GgufValue::as_u64).is_some_and(|value| value > 0);
         match architecture {
             "llama" if positive("llama.expert_count") => Ok(Family::Mixtral),
             "llama" if positive("llama.attention.sliding_window") => Ok(Family::Mistral),
@@ -126,65 +117,37 @@ pub(super) struct Counts {
 /// # Errors
 /// [`SourceError::GgufMetadata`] with all keys that are missing or wrong.
 pub(super) fn config(gguf: &Gguf, family: Family) -> Result<(Value, Counts)> {
-    let mut keys = Keys {
-        gguf,
-        prefix: family.prefix(),
-        problems: Problems::default(),
-    };
+    let mut keys = Keys { gguf, prefix: family.prefix(), problems: Problems::default() };
     let mut config = Map::new();
     config.insert("architectures".into(), json!([family.class()]));
     config.insert("model_type".into(), json!(family.model_type()));
     let heads = keys.required("attention.head_count");
     let kv_heads = keys.count("attention.head_count_kv").unwrap_or(heads);
     let hidden_size = keys.required("embedding_length");
-    let head_dim = keys
-        .count("attention.key_length")
-        .or_else(|| hidden_size.checked_div(heads))
-        .unwrap_or(0);
-    if let Some(value_length) = keys
-        .count("attention.value_length")
-        .filter(|it| *it != head_dim)
-    {
-        keys.problem(format!(
-            "values of {value_length} beside keys of {head_dim} are not run"
-        ));
+    let head_dim =
+        keys.count("attention.key_length").or_else(|| hidden_size.checked_div(heads)).unwrap_or(0);
+    if let Some(value_length) = keys.count("attention.value_length").filter(|it| *it != head_dim) {
+        keys.problem(format!("values of {value_length} beside keys of {head_dim} are not run"));
     }
     config.insert("hidden_size".into(), json!(hidden_size));
-    config.insert(
-        "num_hidden_layers".into(),
-        json!(keys.required("block_count")),
-    );
+    config.insert("num_hidden_layers".into(), json!(keys.required("block_count")));
     config.insert("num_attention_heads".into(), json!(heads));
     config.insert("num_key_value_heads".into(), json!(kv_heads));
     config.insert("head_dim".into(), json!(head_dim));
-    config.insert(
-        "intermediate_size".into(),
-        json!(keys.required("feed_forward_length")),
-    );
-    config.insert(
-        "max_position_embeddings".into(),
-        json!(keys.required("context_length")),
-    );
+    config.insert("intermediate_size".into(), json!(keys.required("feed_forward_length")));
+    config.insert("max_position_embeddings".into(), json!(keys.required("context_length")));
     config.insert(
         "rms_norm_eps".into(),
         json!(keys.required_number("attention.layer_norm_rms_epsilon")),
     );
     config.insert("hidden_act".into(), json!("silu"));
-    config.insert(
-        "tie_word_embeddings".into(),
-        json!(!gguf.tensors.contains_key("output.weight")),
-    );
+    config.insert("tie_word_embeddings".into(), json!(!gguf.tensors.contains_key("output.weight")));
     if matches!(family, Family::Llama | Family::Qwen3 | Family::Qwen3Moe) {
-        config.insert(
-            "attention_bias".into(),
-            json!(gguf.tensors.contains_key("blk.0.attn_q.bias")),
-        );
+        config
+            .insert("attention_bias".into(), json!(gguf.tensors.contains_key("blk.0.attn_q.bias")));
     }
     if family == Family::Llama {
-        config.insert(
-            "mlp_bias".into(),
-            json!(gguf.tensors.contains_key("blk.0.ffn_gate.bias")),
-        );
+        config.insert("mlp_bias".into(), json!(gguf.tensors.contains_key("blk.0.ffn_gate.bias")));
     }
     let experts = insert_experts(&mut keys, family, &mut config);
     insert_window(&mut keys, family, &mut config);
@@ -197,11 +160,8 @@ pub(super) fn config(gguf: &Gguf, family: Family) -> Result<(Value, Counts)> {
         });
     }
     let usize_of = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-    let counts = Counts {
-        heads: usize_of(heads),
-        kv_heads: usize_of(kv_heads),
-        experts: usize_of(experts),
-    };
+    let counts =
+        Counts { heads: usize_of(heads), kv_heads: usize_of(kv_heads), experts: usize_of(experts) };
     Ok((config.into(), counts))
 }
 
@@ -209,8 +169,7 @@ pub(super) fn config(gguf: &Gguf, family: Family) -> Result<(Value, Counts)> {
 pub(super) fn generation_config(gguf: &Gguf) -> Value {
     let mut config = Map::new();
     let id = |name: &str| {
-        gguf.get(&format!("tokenizer.ggml.{name}_token_id"))
-            .and_then(GgufValue::as_u64)
+        gguf.get(&format!("tokenizer.ggml.{name}_token_id")).and_then(GgufValue::as_u64)
     };
     if let Some(bos) = id("bos") {
         config.insert("bos_token_id".into(), json!(bos));
@@ -249,10 +208,7 @@ fn insert_experts(keys: &mut Keys<'_>, family: Family, config: &mut Map<String, 
         return 0;
     }
     let experts = keys.required("expert_count");
-    config.insert(
-        "num_experts_per_tok".into(),
-        json!(keys.required("expert_used_count")),
-    );
+    config.insert("num_experts_per_tok".into(), json!(keys.required("expert_used_count")));
     if family == Family::Mixtral {
         config.insert("num_local_experts".into(), json!(experts));
     } else {
@@ -276,9 +232,7 @@ fn insert_window(keys: &mut Keys<'_>, family: Family, config: &mut Map<String, V
         }
         (Family::Llama, _) | (_, None) => {}
         (_, Some(window)) => {
-            keys.problem(format!(
-                "a sliding window of {window} is not run for this architecture"
-            ));
+            keys.problem(format!("a sliding window of {window} is not run for this architecture"));
         }
     }
     if matches!(family, Family::Qwen2 | Family::Qwen3 | Family::Qwen3Moe) {
@@ -292,26 +246,15 @@ fn insert_rope(
     head_dim: u64,
     config: &mut Map<String, Value>,
 ) {
-    config.insert(
-        "rope_theta".into(),
-        json!(keys.number("rope.freq_base").unwrap_or(10_000.0)),
-    );
-    if let Some(rotary) = keys
-        .count("rope.dimension_count")
-        .filter(|it| *it != head_dim)
-    {
+    config.insert("rope_theta".into(), json!(keys.number("rope.freq_base").unwrap_or(10_000.0)));
+    if let Some(rotary) = keys.count("rope.dimension_count").filter(|it| *it != head_dim) {
         if rotary == 0 || rotary > head_dim {
             keys.problem(format!("{rotary} rotary dimensions of {head_dim}"));
         } else {
-            config.insert(
-                "partial_rotary_factor".into(),
-                json!(fraction(rotary, head_dim)),
-            );
+            config.insert("partial_rotary_factor".into(), json!(fraction(rotary, head_dim)));
         }
     }
-    let original = keys
-        .count("rope.scaling.original_context_length")
-        .filter(|it| *it > 0);
+    let original = keys.count("rope.scaling.original_context_length").filter(|it| *it > 0);
     if let (Family::Phi3, Some(original)) = (family, original) {
         config.insert("original_max_position_embeddings".into(), json!(original));
     }
@@ -323,17 +266,11 @@ fn insert_rope(
 /// A number whose product with `whole` truncates to `part`, as transformers computes it.
 fn fraction(part: u64, whole: u64) -> f64 {
     let quotient = part as f64 / whole as f64;
-    if (quotient * whole as f64) as u64 == part {
-        quotient
-    } else {
-        quotient.next_up()
-    }
+    if (quotient * whole as f64) as u64 == part { quotient } else { quotient.next_up() }
 }
 
 fn rope_scaling(keys: &mut Keys<'_>, original: Option<u64>) -> Option<Value> {
-    let factor = keys
-        .number("rope.scaling.factor")
-        .or_else(|| keys.number("rope.scale_linear"));
+    let factor = keys.number("rope.scaling.factor").or_else(|| keys.number("rope.scale_linear"));
     let named = keys.text("rope.scaling.type");
     let has_factors = keys.gguf.tensors.contains_key("rope_factors_long.weight");
     let kind = match named {
@@ -370,24 +307,14 @@ fn insert_yarn(
     if let Some(original) = original {
         scaling.insert("original_max_position_embeddings".into(), json!(original));
     }
-    for (theirs, ours) in [
-        ("yarn_beta_fast", "beta_fast"),
-        ("yarn_beta_slow", "beta_slow"),
-    ] {
+    for (theirs, ours) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")] {
         if let Some(beta) = keys.number(&format!("rope.scaling.{theirs}")) {
             scaling.insert(ours.into(), json!(beta));
         }
     }
     // In llama.cpp the key multiplies YaRN's own factor, which transformers' key replaces.
-    if let Some(multiplier) = keys
-        .number("rope.scaling.attn_factor")
-        .filter(|it| *it != 1.0)
-    {
-        let own = if factor > 1.0 {
-            0.1 * factor.ln() + 1.0
-        } else {
-            1.0
-        };
+    if let Some(multiplier) = keys.number("rope.scaling.attn_factor").filter(|it| *it != 1.0) {
+        let own = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
         scaling.insert("attention_factor".into(), json!(multiplier * own));
     }
 }
@@ -395,61 +322,37 @@ fn insert_yarn(
 fn insert_longrope(keys: &mut Keys<'_>, original: Option<u64>, scaling: &mut Map<String, Value>) {
     for length in ["long", "short"] {
         let name = format!("rope_factors_{length}.weight");
-        match keys
-            .gguf
-            .tensors
-            .get(&name)
-            .and_then(super::gguf_model::float_values)
-        {
+        match keys.gguf.tensors.get(&name).and_then(super::gguf_model::float_values) {
             Some(values) if values.iter().all(|value| value.is_finite() && *value > 0.0) => {
-                let decimals = values
-                    .into_iter()
-                    .map(|value| GgufValue::F32(value).as_f64());
-                scaling.insert(
-                    format!("{length}_factor"),
-                    json!(decimals.collect::<Vec<_>>()),
-                );
+                let decimals = values.into_iter().map(|value| GgufValue::F32(value).as_f64());
+                scaling.insert(format!("{length}_factor"), json!(decimals.collect::<Vec<_>>()));
             }
-            _ => keys.problem(format!(
-                "tensor {name} is missing, or not of positive f32 numbers"
-            )),
+            _ => keys.problem(format!("tensor {name} is missing, or not of positive f32 numbers")),
         }
     }
     let Some(original) = original else {
         return keys.problem("`rope.scaling.original_context_length` is missing");
     };
     let longer = keys.count("context_length").unwrap_or(original) as f64 / original as f64;
-    let own = if longer > 1.0 {
-        (1.0 + longer.ln() / (original as f64).ln()).sqrt()
-    } else {
-        1.0
-    };
+    let own = if longer > 1.0 { (1.0 + longer.ln() / (original as f64).ln()).sqrt() } else { 1.0 };
     // Where the stored number is transformers' own but for its rounding, it is left out, so that
     // both compute the same one.
     const F32_ROUNDING: f64 = 1e-6;
-    if let Some(stored) = keys
-        .number("rope.scaling.attn_factor")
-        .filter(|it| (it / own - 1.0).abs() > F32_ROUNDING)
+    if let Some(stored) =
+        keys.number("rope.scaling.attn_factor").filter(|it| (it / own - 1.0).abs() > F32_ROUNDING)
     {
         scaling.insert("attention_factor".into(), json!(stored));
     }
 }
 
 fn insert_vocabulary(keys: &mut Keys<'_>, config: &mut Map<String, Value>) {
-    let Some(rows) = keys
-        .gguf
-        .tensors
-        .get("token_embd.weight")
-        .and_then(|it| it.shape.first())
+    let Some(rows) = keys.gguf.tensors.get("token_embd.weight").and_then(|it| it.shape.first())
     else {
         return keys.problem("tensor token_embd.weight is missing");
     };
     config.insert("vocab_size".into(), json!(rows));
-    let tokens = keys
-        .gguf
-        .get("tokenizer.ggml.tokens")
-        .and_then(GgufValue::as_strings)
-        .map(<[String]>::len);
+    let tokens =
+        keys.gguf.get("tokenizer.ggml.tokens").and_then(GgufValue::as_strings).map(<[String]>::len);
     if let Some(tokens) = tokens.filter(|tokens| tokens > rows) {
         keys.problem(format!("{tokens} tokens, but embeddings of {rows}"));
     }
@@ -464,13 +367,10 @@ fn insert_vocabulary(keys: &mut Keys<'_>, config: &mut Map<String, Value>) {
                     config.insert(format!("{name}_token_id"), json!(id));
                 }
             }
-            Some(id) => keys.problem(format!(
-                "`{key}` is {id}, but embeddings are of {rows} tokens"
-            )),
-            None => keys.problem(format!(
-                "`{key}` is {}, not a token's id",
-                value.type_name()
-            )),
+            Some(id) => {
+                keys.problem(format!("`{key}` is {id}, but embeddings are of {rows} tokens"))
+            }
+            None => keys.problem(format!("`{key}` is {}, not a token's id", value.type_name())),
         }
     }
 }
@@ -522,8 +422,7 @@ impl<'a> Keys<'a> {
             }
             (true, None) => 0,
             (false, None) => {
-                self.problems
-                    .push(format!("`{}.{key}` is missing", self.prefix));
+                self.problems.push(format!("`{}.{key}` is missing", self.prefix));
                 0
             }
         }
@@ -540,8 +439,7 @@ impl<'a> Keys<'a> {
 
     fn required_number(&mut self, key: &str) -> f64 {
         if self.value(key).is_none() {
-            self.problems
-                .push(format!("`{}.{key}` is missing", self.prefix));
+            self.problems.push(format!("`{}.{key}` is missing", self.prefix));
         }
         self.number(key).unwrap_or_default()
     }

@@ -47,9 +47,8 @@ pub(super) enum ValueType {
 impl ValueType {
     fn from_number(number: u32) -> Option<Self> {
         use ValueType::*;
-        const BY_NUMBER: [ValueType; 13] = [
-            U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64,
-        ];
+        const BY_NUMBER: [ValueType; 13] =
+            [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64];
         BY_NUMBER.get(usize::try_from(number).ok()?).copied()
     }
 
@@ -78,11 +77,7 @@ impl ValueType {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            budget: METADATA_LIMIT,
-        }
+        Self { bytes, at: 0, budget: METADATA_LIMIT }
     }
 
     /// The byte that is read next.
@@ -140,10 +135,7 @@ impl<'a> Cursor<'a> {
         let at = self.at;
         let number = self.u32("a value's type")?;
         ValueType::from_number(number).ok_or_else(|| {
-            format!(
-                "byte {at}: {} has value type {number}, which does not exist",
-                quoted(key)
-            )
+            format!("byte {at}: {} has value type {number}, which does not exist", quoted(key))
         })
     }
 
@@ -246,10 +238,7 @@ impl<'a> Cursor<'a> {
             return Err(format!("byte {at}: {what} is empty"));
         }
         if name.chars().any(char::is_control) {
-            return Err(format!(
-                "byte {at}: {what} has control characters: {}",
-                quoted(&name)
-            ));
+            return Err(format!("byte {at}: {what} has control characters: {}", quoted(&name)));
         }
         Ok(name)
     }
@@ -262,10 +251,7 @@ impl<'a> Cursor<'a> {
         let at = self.at;
         let len = self.count("a text's length", 1)?;
         if len > limit {
-            return Err(format!(
-                "byte {at}: {} has {len} bytes, more than {limit}",
-                quoted(what)
-            ));
+            return Err(format!("byte {at}: {} has {len} bytes, more than {limit}", quoted(what)));
         }
         self.charge(len)?;
         // The copy comes before the check, so that a file that changes under us can't make the
@@ -290,9 +276,7 @@ impl<'a> Cursor<'a> {
 
     fn array<const N: usize>(&mut self, what: &str) -> CursorResult<[u8; N]> {
         let taken = self.take(what, N)?;
-        Ok(taken
-            .try_into()
-            .expect("invariant: `take` gives as many bytes as it is asked for"))
+        Ok(taken.try_into().expect("invariant: `take` gives as many bytes as it is asked for"))
     }
 
     fn take(&mut self, what: &str, len: usize) -> CursorResult<&'a [u8]> {

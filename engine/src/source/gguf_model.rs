@@ -26,15 +26,10 @@ pub(super) fn open(path: &Path) -> Result<ModelFiles> {
 
 /// The files that `gguf` stands for.
 pub(super) fn model_files(gguf: Gguf) -> Result<ModelFiles> {
-    if let Some(parts) = gguf
-        .get("split.count")
-        .and_then(GgufValue::as_u64)
-        .filter(|parts| *parts > 1)
+    if let Some(parts) =
+        gguf.get("split.count").and_then(GgufValue::as_u64).filter(|parts| *parts > 1)
     {
-        return Err(SourceError::SplitGguf {
-            file: gguf.origin,
-            parts,
-        });
+        return Err(SourceError::SplitGguf { file: gguf.origin, parts });
     }
     let family = Family::of(&gguf)?;
     let (config, counts) = gguf_config::config(&gguf, family)?;
@@ -43,10 +38,8 @@ pub(super) fn model_files(gguf: Gguf) -> Result<ModelFiles> {
         Some(files) => (Some(files.tokenizer), Some(files.config)),
         None => (None, None),
     };
-    let chat_template = gguf
-        .get("tokenizer.chat_template")
-        .and_then(GgufValue::as_str)
-        .map(ToOwned::to_owned);
+    let chat_template =
+        gguf.get("tokenizer.chat_template").and_then(GgufValue::as_str).map(ToOwned::to_owned);
     let generation_config = gguf_config::generation_config(&gguf);
     let tensors = rename(&gguf.origin, family, counts, gguf.tensors)?;
     Ok(ModelFiles {
@@ -91,11 +84,7 @@ fn rename(
         match place(family, &name) {
             Place::One(name) => insert(name, tensor, &mut problems),
             Place::Rotary { name, is_key } if family.has_interleaved_rows() => {
-                let heads = if is_key {
-                    counts.kv_heads
-                } else {
-                    counts.heads
-                };
+                let heads = if is_key { counts.kv_heads } else { counts.heads };
                 match halves_of_heads(&tensor, heads) {
                     Ok(tensor) => insert(name, tensor, &mut problems),
                     Err(problem) => problems.push(format!("tensor {}: {problem}", quoted(&name))),
@@ -115,10 +104,7 @@ fn rename(
     }
     match problems.is_empty() {
         true => Ok(tensors),
-        false => Err(SourceError::GgufMetadata {
-            file: origin.to_owned(),
-            problems,
-        }),
+        false => Err(SourceError::GgufMetadata { file: origin.to_owned(), problems }),
     }
 }
 
@@ -130,20 +116,14 @@ fn split_experts(
     let shape = match tensor.shape.as_slice() {
         [stacked, rest @ ..] if *stacked == experts && rest.len() == 2 => rest,
         other => {
-            return Err(format!(
-                "its shape is {other:?}, not [{experts}, outputs, inputs]"
-            ));
+            return Err(format!("its shape is {other:?}, not [{experts}, outputs, inputs]"));
         }
     };
     let expert_bytes = tensor.bytes.len() / experts;
     let expert = |index: usize| {
         let range = index * expert_bytes..(index + 1) * expert_bytes;
         let bytes = tensor.bytes.slice(range).ok_or("it is cut short")?;
-        Ok(StoredTensor {
-            format: tensor.format,
-            shape: shape.to_vec(),
-            bytes,
-        })
+        Ok(StoredTensor { format: tensor.format, shape: shape.to_vec(), bytes })
     };
     (0..experts).map(expert).collect()
 }
@@ -159,21 +139,13 @@ fn halves_of_heads(
         // A bias has one value in each row, which blocks of several values can't be cut into.
         [rows] if tensor.format.block_len() == 1 => (*rows, 1),
         other => {
-            return Err(format!(
-                "shape {other:?} in {} has no rows of heads",
-                tensor.format
-            ));
+            return Err(format!("shape {other:?} in {} has no rows of heads", tensor.format));
         }
     };
     if heads == 0 || !rows.is_multiple_of(2 * heads) {
-        return Err(format!(
-            "{rows} rows do not divide into {heads} heads of pairs"
-        ));
+        return Err(format!("{rows} rows do not divide into {heads} heads of pairs"));
     }
-    let row_bytes = tensor
-        .format
-        .row_bytes(cols)
-        .filter(|it| *it * rows == tensor.bytes.len());
+    let row_bytes = tensor.format.row_bytes(cols).filter(|it| *it * rows == tensor.bytes.len());
     let row_bytes = row_bytes.ok_or("its rows are not whole blocks")?;
     let pairs = rows / heads / 2;
     let mut bytes = Vec::with_capacity(tensor.bytes.len());

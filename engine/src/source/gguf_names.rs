@@ -55,10 +55,7 @@ fn in_layer(family: Family, name: &str) -> Option<Place> {
         "attn_q" | "attn_k" => {
             let letter = &part[5..];
             let name = format!("model.layers.{layer}.self_attn.{letter}_proj.{kind}");
-            Some(Place::Rotary {
-                name,
-                is_key: letter == "k",
-            })
+            Some(Place::Rotary { name, is_key: letter == "k" })
         }
         "attn_v" => one("self_attn.v_proj"),
         "attn_qkv" if family == Family::Phi3 => one("self_attn.qkv_proj"),
@@ -155,10 +152,8 @@ mod tests {
                 suffix: ".down_proj.weight".into()
             }
         );
-        let key = Place::Rotary {
-            name: "model.layers.0.self_attn.k_proj.bias".into(),
-            is_key: true,
-        };
+        let key =
+            Place::Rotary { name: "model.layers.0.self_attn.k_proj.bias".into(), is_key: true };
         assert_eq!(place(Family::Qwen2, "blk.0.attn_k.bias"), key);
     }
 
@@ -174,13 +169,7 @@ mod tests {
         ] {
             assert_eq!(place(Family::Llama, name), Place::One(name.to_owned()));
         }
-        assert_eq!(
-            one(Family::Llama, "blk.0.ffn_gate_exps.weight"),
-            "blk.0.ffn_gate_exps.weight"
-        );
-        assert_eq!(
-            one(Family::Qwen2, "blk.0.attn_qkv.weight"),
-            "blk.0.attn_qkv.weight"
-        );
+        assert_eq!(one(Family::Llama, "blk.0.ffn_gate_exps.weight"), "blk.0.ffn_gate_exps.weight");
+        assert_eq!(one(Family::Qwen2, "blk.0.attn_qkv.weight"), "blk.0.attn_qkv.weight");
     }
 }

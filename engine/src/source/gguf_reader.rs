@@ -41,32 +41,20 @@ pub(super) fn parse(origin: &str, bytes: Bytes) -> Result<Gguf> {
     if !bytes.starts_with(MAGIC) {
         return Err(not_gguf(origin, &bytes[..bytes.len().min(8)]));
     }
-    let bad = |problem: String| SourceError::BadGguf {
-        file: file(),
-        problems: problem.into(),
-    };
+    let bad = |problem: String| SourceError::BadGguf { file: file(), problems: problem.into() };
     let mut cursor = Cursor::new(&bytes);
     cursor.u32("the magic").map_err(bad)?;
     let version = cursor.u32("the version").map_err(bad)?;
     if let Some(found) = refused_version(version) {
-        return Err(SourceError::GgufVersion {
-            file: file(),
-            found,
-        });
+        return Err(SourceError::GgufVersion { file: file(), found });
     }
     // A tensor is a name's length, a count of dimensions, one dimension, a type and an offset.
-    let num_tensors = cursor
-        .count("the number of tensors", 8 + 4 + 8 + 4 + 8)
-        .map_err(bad)?;
+    let num_tensors = cursor.count("the number of tensors", 8 + 4 + 8 + 4 + 8).map_err(bad)?;
     if num_tensors > MOST_TENSORS {
-        return Err(bad(format!(
-            "{num_tensors} tensors, more than {MOST_TENSORS}"
-        )));
+        return Err(bad(format!("{num_tensors} tensors, more than {MOST_TENSORS}")));
     }
     // A metadata entry is a key's length, a type and one byte.
-    let num_entries = cursor
-        .count("the number of metadata entries", 8 + 4 + 1)
-        .map_err(bad)?;
+    let num_entries = cursor.count("the number of metadata entries", 8 + 4 + 1).map_err(bad)?;
     let mut metadata = BTreeMap::new();
     let alignment = read_metadata(&mut cursor, num_entries, &mut metadata).map_err(bad)?;
     let infos = (0..num_tensors)
@@ -75,12 +63,7 @@ pub(super) fn parse(origin: &str, bytes: Bytes) -> Result<Gguf> {
         .map_err(bad)?;
     let data_start = cursor.at().checked_next_multiple_of(alignment);
     let tensors = place_tensors(origin, &bytes, data_start, alignment, infos)?;
-    Ok(Gguf {
-        origin: file(),
-        version,
-        metadata,
-        tensors,
-    })
+    Ok(Gguf { origin: file(), version, metadata, tensors })
 }
 
 /// What the file says about one tensor; `shape` is outermost first.
@@ -108,10 +91,7 @@ fn read_metadata(
         match metadata.entry(key) {
             Entry::Vacant(place) => place.insert(value),
             Entry::Occupied(place) => {
-                return Err(format!(
-                    "byte {at}: {} stands there twice",
-                    quoted(place.key())
-                ));
+                return Err(format!("byte {at}: {} stands there twice", quoted(place.key())));
             }
         };
     }
@@ -124,15 +104,10 @@ fn checked_alignment(value_type: ValueType, value: &GgufValue) -> CursorResult<u
             if alignment.is_power_of_two() && (8..=65536).contains(alignment) {
                 Ok(*alignment)
             } else {
-                Err(format!(
-                    "{ALIGNMENT_KEY} is {alignment}, not a power of two from 8 to 65536"
-                ))
+                Err(format!("{ALIGNMENT_KEY} is {alignment}, not a power of two from 8 to 65536"))
             }
         }
-        _ => Err(format!(
-            "{ALIGNMENT_KEY} is {}, not a u32",
-            value.type_name()
-        )),
+        _ => Err(format!("{ALIGNMENT_KEY} is {}, not a u32", value.type_name())),
     }
 }
 
@@ -152,12 +127,7 @@ fn read_tensor_info(cursor: &mut Cursor<'_>) -> CursorResult<TensorInfo> {
     shape.reverse();
     let ggml_type = cursor.u32("a tensor's type")?;
     let offset = cursor.u64("a tensor's offset")?;
-    Ok(TensorInfo {
-        name,
-        shape,
-        ggml_type,
-        offset,
-    })
+    Ok(TensorInfo { name, shape, ggml_type, offset })
 }
 
 /// Cuts every tensor out of the file, or says all that is wrong with them.
@@ -192,28 +162,17 @@ fn place_tensors(
     }
     // The size of a tensor that we can't run or place is unknown, so gaps mean nothing beside one.
     if unsupported.is_empty() && problems.is_empty() {
-        check_spans(
-            data_start.unwrap_or_default(),
-            alignment,
-            spans,
-            &mut problems,
-        );
+        check_spans(data_start.unwrap_or_default(), alignment, spans, &mut problems);
     }
     if !problems.is_empty() {
-        return Err(SourceError::BadGguf {
-            file: origin.to_owned(),
-            problems,
-        });
+        return Err(SourceError::BadGguf { file: origin.to_owned(), problems });
     }
     if !unsupported.is_empty() {
         let list = unsupported
             .iter()
             .map(|(&number, count)| format!("{} ({count})", ggml_type_name(number)));
         let formats = list.collect::<Vec<_>>().join(", ");
-        return Err(SourceError::UnsupportedFormat {
-            file: origin.to_owned(),
-            formats,
-        });
+        return Err(SourceError::UnsupportedFormat { file: origin.to_owned(), formats });
     }
     Ok(tensors)
 }
@@ -267,14 +226,7 @@ fn place_tensor(
         ));
     };
     let bytes = bytes.slice(range.clone()).ok_or_else(too_large)?;
-    Ok((
-        range,
-        StoredTensor {
-            format,
-            shape,
-            bytes,
-        },
-    ))
+    Ok((range, StoredTensor { format, shape, bytes }))
 }
 
 /// Tensors follow each other with less than one alignment between them.
@@ -288,11 +240,7 @@ fn check_spans(
     let (mut end, mut before) = (data_start, "the header");
     for (range, name) in spans {
         if range.start < end {
-            problems.push(format!(
-                "tensors {} and {} overlap",
-                quoted(before),
-                quoted(name)
-            ));
+            problems.push(format!("tensors {} and {} overlap", quoted(before), quoted(name)));
         } else if range.start - end >= alignment {
             problems.push(format!(
                 "{} bytes before tensor {} belong to nothing",
@@ -320,17 +268,10 @@ fn check_magic(path: &Path) -> Result<()> {
     let io = |source| unreadable(path, source);
     if !std::fs::metadata(path).map_err(io)?.is_file() {
         let found = "it is neither a folder nor a regular file".to_owned();
-        return Err(SourceError::NotAModel {
-            file: path.display().to_string(),
-            found,
-        });
+        return Err(SourceError::NotAModel { file: path.display().to_string(), found });
     }
     let mut start = Vec::new();
-    File::open(path)
-        .map_err(io)?
-        .take(8)
-        .read_to_end(&mut start)
-        .map_err(io)?;
+    File::open(path).map_err(io)?.take(8).read_to_end(&mut start).map_err(io)?;
     match start.starts_with(MAGIC) {
         true => Ok(()),
         false => Err(not_gguf(&path.display().to_string(), &start)),
@@ -352,10 +293,7 @@ fn not_gguf(file: &str, start: &[u8]) -> SourceError {
             start[..start.len().min(4)].escape_ascii().to_string()
         ),
     };
-    SourceError::NotAModel {
-        file: file.to_owned(),
-        found,
-    }
+    SourceError::NotAModel { file: file.to_owned(), found }
 }
 
 /// ggml's name of a tensor type that is not run.

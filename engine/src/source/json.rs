@@ -18,11 +18,8 @@ use super::{
 pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let io = |source| unreadable(path, source);
     let metadata = std::fs::metadata(path).map_err(io)?;
-    let too_large = |bytes| SourceError::FileTooLarge {
-        file: path.display().to_string(),
-        bytes,
-        limit,
-    };
+    let too_large =
+        |bytes| SourceError::FileTooLarge { file: path.display().to_string(), bytes, limit };
     if !metadata.is_file() {
         return Err(io(std::io::Error::other("not a regular file")));
     }
@@ -31,11 +28,7 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     // The file may grow while it is read, so the limit holds for the reading too.
     let mut bytes = Vec::new();
-    File::open(path)
-        .map_err(io)?
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
     }
@@ -51,9 +44,7 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// [`SourceError::BadJson`], with line and column.
 pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Value> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = UniqueKeys
-        .deserialize(&mut reader)
-        .and_then(|value| reader.end().map(|()| value));
+    let value = UniqueKeys.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| SourceError::BadJson {
         file: file.to_owned(),
         problem: printable(&error.to_string()),
@@ -154,10 +145,7 @@ mod tests {
     fn a_key_that_stands_twice_is_refused_at_any_depth() {
         for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"\u0061":2}}]"#] {
             let error = parse("x.json", text.as_bytes()).unwrap_err().to_string();
-            assert!(
-                error.contains(r#"the key "a" stands there twice"#),
-                "{error}"
-            );
+            assert!(error.contains(r#"the key "a" stands there twice"#), "{error}");
         }
     }
 
@@ -173,16 +161,8 @@ mod tests {
 
     #[test]
     fn broken_text_is_refused_with_its_place() {
-        for text in [
-            "",
-            "{",
-            "{} x",
-            "[1,]",
-            "NaN",
-            "{\"a\":Infinity}",
-            "\u{1}",
-            &"[".repeat(1000),
-        ] {
+        for text in ["", "{", "{} x", "[1,]", "NaN", "{\"a\":Infinity}", "\u{1}", &"[".repeat(1000)]
+        {
             let error = parse("x.json", text.as_bytes()).unwrap_err().to_string();
             assert!(
                 error.starts_with("`x.json` is not usable JSON: ") && error.contains("line"),

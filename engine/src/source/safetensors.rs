@@ -72,32 +72,18 @@ pub fn parse(origin: &str, bytes: Bytes) -> Result<BTreeMap<String, StoredTensor
         .map_err(|error| bad(format!("the header is not usable JSON: {error}")))?;
     let mut problems = Problems::default();
     if entries.len() > MOST_TENSORS {
-        problems.push(format!(
-            "{} tensors, more than {MOST_TENSORS}",
-            entries.len()
-        ));
-        return Err(SourceError::BadSafetensors {
-            file: origin.to_owned(),
-            problems,
-        });
+        problems.push(format!("{} tensors, more than {MOST_TENSORS}", entries.len()));
+        return Err(SourceError::BadSafetensors { file: origin.to_owned(), problems });
     }
     let mut unsupported = BTreeMap::new();
     let tensors = read_entries(&entries, &data, &mut unsupported, &mut problems);
     if !problems.is_empty() {
-        return Err(SourceError::BadSafetensors {
-            file: origin.to_owned(),
-            problems,
-        });
+        return Err(SourceError::BadSafetensors { file: origin.to_owned(), problems });
     }
     if !unsupported.is_empty() {
-        let list = unsupported
-            .iter()
-            .map(|(dtype, count)| format!("{} ({count})", quoted(dtype)));
+        let list = unsupported.iter().map(|(dtype, count)| format!("{} ({count})", quoted(dtype)));
         let formats = list.collect::<Vec<_>>().join(", ");
-        return Err(SourceError::UnsupportedFormat {
-            file: origin.to_owned(),
-            formats,
-        });
+        return Err(SourceError::UnsupportedFormat { file: origin.to_owned(), formats });
     }
     Ok(tensors)
 }
@@ -145,22 +131,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
 /// Header and data of a file.
 fn split_header(bytes: &Bytes) -> std::result::Result<(Bytes, Bytes), String> {
     let Some((len, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(format!(
-            "it has {} bytes, fewer than the 8 of a header's length",
-            bytes.len()
-        ));
+        return Err(format!("it has {} bytes, fewer than the 8 of a header's length", bytes.len()));
     };
     let len = u64::from_le_bytes(*len);
     if len > HEADER_LIMIT {
-        return Err(format!(
-            "its header would have {len} bytes, more than {HEADER_LIMIT}"
-        ));
+        return Err(format!("its header would have {len} bytes, more than {HEADER_LIMIT}"));
     }
     let cut = || format!("its header needs {len} bytes, but {} follow", rest.len());
-    let end = usize::try_from(len)
-        .ok()
-        .and_then(|len| len.checked_add(8))
-        .ok_or_else(cut)?;
+    let end = usize::try_from(len).ok().and_then(|len| len.checked_add(8)).ok_or_else(cut)?;
     let header = bytes.slice(8..end).ok_or_else(cut)?;
     if header.first() != Some(&b'{') {
         return Err("its header does not start with `{`".to_owned());
@@ -186,9 +164,7 @@ fn read_entries(
         }
         if name == METADATA_KEY {
             if let Err(error) = serde_json::from_str::<TextEntries>(raw.get()) {
-                problems.push(format!(
-                    "{METADATA_KEY} is not an object of unique texts: {error}"
-                ));
+                problems.push(format!("{METADATA_KEY} is not an object of unique texts: {error}"));
             }
             continue;
         }
@@ -233,18 +209,11 @@ fn read_tensor(
 ) -> std::result::Result<(usize, usize, Option<StoredTensor>), String> {
     let entry: TensorEntry = serde_json::from_str(raw.get()).map_err(|error| error.to_string())?;
     let (start, end) = entry.data_offsets;
-    let outside = || {
-        format!(
-            "its bytes {start}..{end} lie outside the file's {} bytes of data",
-            data.len()
-        )
-    };
+    let outside =
+        || format!("its bytes {start}..{end} lie outside the file's {} bytes of data", data.len());
     let bytes = data.slice(start..end).ok_or_else(outside)?;
     if entry.shape.len() > MOST_DIMS {
-        return Err(format!(
-            "it has {} dimensions, more than {MOST_DIMS}",
-            entry.shape.len()
-        ));
+        return Err(format!("it has {} dimensions, more than {MOST_DIMS}", entry.shape.len()));
     }
     let format = match entry.dtype.as_str() {
         "F32" => Format::F32,
@@ -256,22 +225,13 @@ fn read_tensor(
         }
     };
     // Zeros are left out of the product, so that [0, 2^64 - 1] overflows as it should.
-    let product = entry
-        .shape
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)));
+    let product =
+        entry.shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim.max(1)));
     let full_bytes = product.and_then(|product| product.checked_mul(format.block_bytes()));
     let Some(full_bytes) = full_bytes else {
-        return Err(format!(
-            "its shape {:?} is too large to address",
-            entry.shape
-        ));
+        return Err(format!("its shape {:?} is too large to address", entry.shape));
     };
-    let expected = if entry.shape.contains(&0) {
-        0
-    } else {
-        full_bytes
-    };
+    let expected = if entry.shape.contains(&0) { 0 } else { full_bytes };
     if expected != bytes.len() {
         return Err(format!(
             "its shape {:?} in {format} needs {expected} bytes, but it has {}",
@@ -279,15 +239,7 @@ fn read_tensor(
             bytes.len()
         ));
     }
-    Ok((
-        start,
-        end,
-        Some(StoredTensor {
-            format,
-            shape: entry.shape,
-            bytes,
-        }),
-    ))
+    Ok((start, end, Some(StoredTensor { format, shape: entry.shape, bytes })))
 }
 
 /// The tensors fill the data exactly.
@@ -296,11 +248,7 @@ fn check_spans(mut spans: Vec<(usize, usize, &str)>, data_len: usize, problems: 
     let (mut filled, mut before) = (0, "");
     for (start, end, name) in spans {
         if start < filled {
-            problems.push(format!(
-                "tensors {} and {} overlap",
-                quoted(before),
-                quoted(name)
-            ));
+            problems.push(format!("tensors {} and {} overlap", quoted(before), quoted(name)));
         } else if start > filled {
             problems.push(format!(
                 "bytes {filled}..{start}, before tensor {}, belong to nothing",
@@ -310,10 +258,8 @@ fn check_spans(mut spans: Vec<(usize, usize, &str)>, data_len: usize, problems: 
         (filled, before) = (filled.max(end), name);
     }
     if filled < data_len {
-        problems.push(format!(
-            "the last {} bytes of the file belong to nothing",
-            data_len - filled
-        ));
+        problems
+            .push(format!("the last {} bytes of the file belong to nothing", data_len - filled));
     }
 }
 
