@@ -212,3 +212,67 @@ fn tensors_that_do_not_fit_the_metadata_are_named() {
     });
     checks.finish(9);
 }
+
+#[test]
+fn positions_are_described_as_transformers_describes_them() {
+    let config = |change: &dyn Fn(&mut GgufFile)| open(|it| change(it)).unwrap().config;
+    let plain = config(&|_| {});
+    assert_eq!(
+        (&plain["model_type"], plain["rope_theta"].as_f64()),
+        (&"llama".into(), Some(10_000.0))
+    );
+    assert!(plain.get("rope_scaling").is_none() && plain.get("partial_rotary_factor").is_none());
+    let half = config(&|it| done(it.set("llama.rope.dimension_count", 2u32)));
+    assert_eq!(half["partial_rotary_factor"].as_f64(), Some(0.5));
+    let linear = config(&|it| {
+        it.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 2.5f32);
+    });
+    assert_eq!(linear["rope_scaling"], serde_json::json!({"rope_type": "linear", "factor": 2.5}));
+    let of_2023 = config(&|it| done(it.set("llama.rope.scale_linear", 4f32)));
+    assert_eq!(of_2023["rope_scaling"], serde_json::json!({"rope_type": "linear", "factor": 4.0}));
+    let yarn = config(&|it| {
+        it.set("llama.rope.scaling.type", "yarn").set("llama.rope.scaling.factor", 4f32);
+        it.set("llama.rope.scaling.original_context_length", 8u32);
+        it.set("llama.rope.scaling.yarn_beta_fast", 32.5f32);
+    });
+    let expected = serde_json::json!({
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "beta_fast": 32.5
+    });
+    assert_eq!(yarn["rope_scaling"], expected);
+    let longrope = config(&|it| {
+        as_architecture(it, "phi3");
+        it.set("phi3.rope.scaling.original_context_length", 16u32);
+        // sqrt(1 + ln 2 / ln 16), which is what transformers computes by itself.
+        it.set("phi3.rope.scaling.attn_factor", 1.118_034f32);
+        let factors = |values: [f32; 2]| values.map(f32::to_le_bytes).concat();
+        it.add("rope_factors_long.weight", &[2], 0, &factors([1.1, 2.2]));
+        it.add("rope_factors_short.weight", &[2], 0, &factors([1.0, 1.05]));
+    });
+    let expected = serde_json::json!({
+        "rope_type": "longrope", "long_factor": [1.1, 2.2], "short_factor": [1.0, 1.05]
+    });
+    assert_eq!(longrope["rope_scaling"], expected);
+    assert_eq!(longrope["original_max_position_embeddings"], 16);
+}
+
+#[test]
+fn windows_and_end_tokens_come_from_the_metadata() {
+    let files = open(|it| {
+        it.set("llama.attention.sliding_window", 8u32);
+        it.set("tokenizer.ggml.eos_token_id", 2u32).set("tokenizer.ggml.eot_token_id", 3u32);
+        it.set("general.sampling.temp", 0.7f32).set("general.sampling.top_k", 20i32);
+    });
+    let files = files.unwrap();
+    assert_eq!(
+        (&files.config["model_type"], &files.config["sliding_window"]),
+        (&"mistral".into(), &8.into())
+    );
+    assert_eq!(
+        (&files.config["bos_token_id"], &files.config["eos_token_id"]),
+        (&1.into(), &2.into())
+    );
+    let expected = serde_json::json!({
+        "bos_token_id": 1, "eos_token_id": [2, 3], "temperature": 0.7, "top_k": 20, "do_sample": true
+    });
+    assert_eq!(files.generation_config.unwrap(), expected);
+}
