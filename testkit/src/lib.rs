@@ -2,6 +2,7 @@
 
 pub mod fixtures;
 pub mod shapes;
+pub mod files;
 
 use std::path::{Path, PathBuf};
 

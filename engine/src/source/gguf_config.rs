@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Result, SourceError,
-    error::{Problems, quoted},
+    error::quoted,
     gguf::{Gguf, GgufValue},
+    gguf_keys::Keys,
+    gguf_rope::insert_rope,
 };
 
 /// Families of models that GGUF files may hold and that are run.
@@ -117,7 +119,7 @@ pub(super) struct Counts {
 /// # Errors
 /// [`SourceError::GgufMetadata`] with all keys that are missing or wrong.
 pub(super) fn config(gguf: &Gguf, family: Family) -> Result<(Value, Counts)> {
-    let mut keys = Keys { gguf, prefix: family.prefix(), problems: Problems::default() };
+    let mut keys = Keys::new(gguf, family.prefix());
     let mut config = Map::new();
     config.insert("architectures".into(), json!([family.class()]));
     config.insert("model_type".into(), json!(family.model_type()));
@@ -240,111 +242,6 @@ fn insert_window(keys: &mut Keys<'_>, family: Family, config: &mut Map<String, V
     }
 }
 
-fn insert_rope(
-    keys: &mut Keys<'_>,
-    family: Family,
-    head_dim: u64,
-    config: &mut Map<String, Value>,
-) {
-    config.insert("rope_theta".into(), json!(keys.number("rope.freq_base").unwrap_or(10_000.0)));
-    if let Some(rotary) = keys.count("rope.dimension_count").filter(|it| *it != head_dim) {
-        if rotary == 0 || rotary > head_dim {
-            keys.problem(format!("{rotary} rotary dimensions of {head_dim}"));
-        } else {
-            config.insert("partial_rotary_factor".into(), json!(fraction(rotary, head_dim)));
-        }
-    }
-    let original = keys.count("rope.scaling.original_context_length").filter(|it| *it > 0);
-    if let (Family::Phi3, Some(original)) = (family, original) {
-        config.insert("original_max_position_embeddings".into(), json!(original));
-    }
-    if let Some(scaling) = rope_scaling(keys, original) {
-        config.insert("rope_scaling".into(), scaling);
-    }
-}
-
-/// A number whose product with `whole` truncates to `part`, as transformers computes it.
-fn fraction(part: u64, whole: u64) -> f64 {
-    let quotient = part as f64 / whole as f64;
-    if (quotient * whole as f64) as u64 == part { quotient } else { quotient.next_up() }
-}
-
-fn rope_scaling(keys: &mut Keys<'_>, original: Option<u64>) -> Option<Value> {
-    let factor = keys.number("rope.scaling.factor").or_else(|| keys.number("rope.scale_linear"));
-    let named = keys.text("rope.scaling.type");
-    let has_factors = keys.gguf.tensors.contains_key("rope_factors_long.weight");
-    let kind = match named {
-        _ if has_factors => "longrope",
-        Some(kind) => kind,
-        None if factor.is_some_and(|factor| factor != 1.0) => "linear",
-        None => "none",
-    };
-    let mut scaling = Map::new();
-    scaling.insert("rope_type".into(), json!(kind));
-    match kind {
-        "none" => return None,
-        "linear" => {
-            scaling.insert("factor".into(), json!(factor.unwrap_or(1.0)));
-        }
-        "yarn" => insert_yarn(keys, factor, original, &mut scaling),
-        "longrope" => insert_longrope(keys, original, &mut scaling),
-        other => keys.problem(format!("rope scaling of type {} is not run", quoted(other))),
-    }
-    Some(scaling.into())
-}
-
-fn insert_yarn(
-    keys: &mut Keys<'_>,
-    factor: Option<f64>,
-    original: Option<u64>,
-    scaling: &mut Map<String, Value>,
-) {
-    let factor = factor.unwrap_or_else(|| {
-        keys.problem("`rope.scaling.factor` is missing");
-        1.0
-    });
-    scaling.insert("factor".into(), json!(factor));
-    if let Some(original) = original {
-        scaling.insert("original_max_position_embeddings".into(), json!(original));
-    }
-    for (theirs, ours) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")] {
-        if let Some(beta) = keys.number(&format!("rope.scaling.{theirs}")) {
-            scaling.insert(ours.into(), json!(beta));
-        }
-    }
-    // In llama.cpp the key multiplies YaRN's own factor, which transformers' key replaces.
-    if let Some(multiplier) = keys.number("rope.scaling.attn_factor").filter(|it| *it != 1.0) {
-        let own = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
-        scaling.insert("attention_factor".into(), json!(multiplier * own));
-    }
-}
-
-fn insert_longrope(keys: &mut Keys<'_>, original: Option<u64>, scaling: &mut Map<String, Value>) {
-    for length in ["long", "short"] {
-        let name = format!("rope_factors_{length}.weight");
-        match keys.gguf.tensors.get(&name).and_then(super::gguf_model::float_values) {
-            Some(values) if values.iter().all(|value| value.is_finite() && *value > 0.0) => {
-                let decimals = values.into_iter().map(|value| GgufValue::F32(value).as_f64());
-                scaling.insert(format!("{length}_factor"), json!(decimals.collect::<Vec<_>>()));
-            }
-            _ => keys.problem(format!("tensor {name} is missing, or not of positive f32 numbers")),
-        }
-    }
-    let Some(original) = original else {
-        return keys.problem("`rope.scaling.original_context_length` is missing");
-    };
-    let longer = keys.count("context_length").unwrap_or(original) as f64 / original as f64;
-    let own = if longer > 1.0 { (1.0 + longer.ln() / (original as f64).ln()).sqrt() } else { 1.0 };
-    // Where the stored number is transformers' own but for its rounding, it is left out, so that
-    // both compute the same one.
-    const F32_ROUNDING: f64 = 1e-6;
-    if let Some(stored) =
-        keys.number("rope.scaling.attn_factor").filter(|it| (it / own - 1.0).abs() > F32_ROUNDING)
-    {
-        scaling.insert("attention_factor".into(), json!(stored));
-    }
-}
-
 fn insert_vocabulary(keys: &mut Keys<'_>, config: &mut Map<String, Value>) {
     let Some(rows) = keys.gguf.tensors.get("token_embd.weight").and_then(|it| it.shape.first())
     else {
@@ -372,83 +269,5 @@ fn insert_vocabulary(keys: &mut Keys<'_>, config: &mut Map<String, Value>) {
             }
             None => keys.problem(format!("`{key}` is {}, not a token's id", value.type_name())),
         }
-    }
-}
-
-/// Typed access to one architecture's keys; wrong types are noted.
-struct Keys<'a> {
-    gguf: &'a Gguf,
-    prefix: &'static str,
-    problems: Problems,
-}
-
-impl<'a> Keys<'a> {
-    fn problem(&mut self, line: impl Into<String>) {
-        self.problems.push(line);
-    }
-
-    fn value(&self, key: &str) -> Option<&'a GgufValue> {
-        self.gguf.get(&format!("{}.{key}", self.prefix))
-    }
-
-    fn wrong_type(&mut self, key: &str, value: &GgufValue, wanted: &str) {
-        self.problems.push(format!(
-            "`{}.{key}` is {}, not {wanted}",
-            self.prefix,
-            value.type_name()
-        ));
-    }
-
-    /// A whole number; a list for the layers counts where all its numbers are one.
-    fn count(&mut self, key: &str) -> Option<u64> {
-        let value = self.value(key)?;
-        let same = |list: &[i64]| match list {
-            [first, rest @ ..] if rest.iter().all(|it| it == first) => u64::try_from(*first).ok(),
-            _ => None,
-        };
-        let count = value.as_u64().or_else(|| value.as_i64s().and_then(same));
-        if count.is_none() {
-            self.wrong_type(key, value, "one whole number");
-        }
-        count
-    }
-
-    fn required(&mut self, key: &str) -> u64 {
-        match (self.value(key).is_some(), self.count(key)) {
-            (_, Some(count)) if count > 0 => count,
-            (_, Some(_)) => {
-                self.problems.push(format!("`{}.{key}` is 0", self.prefix));
-                0
-            }
-            (true, None) => 0,
-            (false, None) => {
-                self.problems.push(format!("`{}.{key}` is missing", self.prefix));
-                0
-            }
-        }
-    }
-
-    fn number(&mut self, key: &str) -> Option<f64> {
-        let value = self.value(key)?;
-        let number = value.as_f64().filter(|number| number.is_finite());
-        if number.is_none() {
-            self.wrong_type(key, value, "a finite number");
-        }
-        number
-    }
-
-    fn required_number(&mut self, key: &str) -> f64 {
-        if self.value(key).is_none() {
-            self.problems.push(format!("`{}.{key}` is missing", self.prefix));
-        }
-        self.number(key).unwrap_or_default()
-    }
-
-    fn text(&mut self, key: &str) -> Option<&'a str> {
-        let value = self.value(key)?;
-        if value.as_str().is_none() {
-            self.wrong_type(key, value, "a text");
-        }
-        value.as_str()
     }
 }

@@ -3,6 +3,10 @@
 //! Every source ends in one [`ModelFiles`] in Hugging Face's spelling (config.json keys, tensor
 //! names, tokenizer.json), so nothing above this module knows GGUF. Files are untrusted: each
 //! reader checks every number before it allocates or maps.
+//!
+//! Weights stay views of mapped files. A file that another program cuts while it is mapped raises
+//! SIGBUS at the next read: no code here can turn that into an error, so the program installs a
+//! handler that says so. A file that is replaced by renaming another over it stays whole for us.
 
 mod builtin;
 mod error;
@@ -10,9 +14,11 @@ mod folder;
 pub mod gguf;
 mod gguf_config;
 mod gguf_cursor;
+mod gguf_keys;
 mod gguf_model;
 mod gguf_names;
 mod gguf_reader;
+mod gguf_rope;
 mod gguf_tokenizer;
 mod json;
 pub mod safetensors;
@@ -63,6 +69,14 @@ impl ModelFiles {
     /// [`SourceError`], with every problem of form listed at once.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() { folder::open(path) } else { gguf_model::open(path) }
+    }
+
+    /// The model in a GGUF file that is already read.
+    ///
+    /// # Errors
+    /// [`SourceError`], where the metadata describe no model that is run.
+    pub fn from_gguf(gguf: gguf::Gguf) -> Result<Self> {
+        gguf_model::model_files(gguf)
     }
 
     /// The model that is part of the program.
