@@ -1,5 +1,10 @@
 //! Tiny models, fixtures and tolerances for the tests of every crate.
 
+pub mod draft_cases;
+pub mod scripted;
+
+pub use scripted::ScriptedModel;
+
 use std::path::{Path, PathBuf};
 
 /// The folder of reference cases: `fixtures/parity` of this repository, or a fuller set that
