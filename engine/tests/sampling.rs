@@ -74,7 +74,7 @@ fn stages_come_in_the_order_of_transformers() {
     let neutral = SamplingParams { temperature: 1.0, ..SamplingParams::greedy() };
     let kept = |params: SamplingParams| dist_of(&logits, &params).num_kept();
 
-    let top_p = SamplingParams { top_p: 0.5, ..neutral.clone() };
+    let top_p = SamplingParams { top_p: 0.55, ..neutral.clone() };
     assert_eq!(kept(top_p.clone()), 2);
     assert_eq!(kept(SamplingParams { temperature: 50.0, ..top_p.clone() }), 3, "temperature first");
     assert_eq!(kept(SamplingParams { top_k: 2, ..top_p.clone() }), 1, "top-k before top-p");
