@@ -60,3 +60,8 @@ pub trait LanguageModel: Send {
     /// Forgets all but the first `len` tokens.
     fn truncate(&mut self, len: usize);
 }
+
+/// How many tokens two sequences share from their start.
+pub fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}

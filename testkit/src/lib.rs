@@ -3,6 +3,10 @@
 pub mod fixtures;
 pub mod shapes;
 pub mod files;
+pub mod draft_cases;
+pub mod scripted;
+
+pub use scripted::ScriptedModel;
 
 use std::path::{Path, PathBuf};
 
