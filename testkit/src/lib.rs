@@ -1,6 +1,10 @@
 //! Tiny models, fixtures and tolerances for the tests of every crate.
 
+mod hostile_templates;
+
 use std::path::{Path, PathBuf};
+
+pub use hostile_templates::{Outcome, hostile_templates};
 
 /// The folder of reference cases: `fixtures/parity` of this repository, or a fuller set that
 /// `MINICRIT_PARITY_DIR` names.
