@@ -10,6 +10,7 @@
 
 pub mod adapter;
 pub mod arch;
+pub mod assemble;
 pub mod cache;
 pub mod chat;
 pub mod dist;

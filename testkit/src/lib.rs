@@ -1,11 +1,13 @@
 //! Tiny models, fixtures and tolerances for the tests of every crate.
 
-pub mod fixtures;
-pub mod shapes;
-pub mod files;
 pub mod draft_cases;
+pub mod files;
+pub mod fixtures;
+mod hostile_templates;
 pub mod scripted;
+pub mod shapes;
 
+pub use hostile_templates::{Outcome, hostile_templates};
 pub use scripted::ScriptedModel;
 
 use std::path::{Path, PathBuf};

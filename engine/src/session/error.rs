@@ -30,6 +30,9 @@ pub enum SessionError {
     /// Nothing to continue.
     #[error("the prompt holds no tokens")]
     EmptyPrompt,
+    /// A continuation without tokens.
+    #[error("a continuation to score holds no tokens")]
+    EmptyContinuation,
     /// A prompt that fills the context or more; it is never cut.
     #[error("a prompt of {prompt} tokens leaves no room in a context of {limit}")]
     ContextOverflow {
@@ -88,6 +91,7 @@ impl NamedError for SessionError {
         match self {
             SessionError::Settings(_) => "bad-setting",
             SessionError::EmptyPrompt => "empty-prompt",
+            SessionError::EmptyContinuation => "empty-continuation",
             SessionError::ContextOverflow { .. } => "context-overflow",
             SessionError::TokenOutsideVocabulary { .. } => "token-outside-vocabulary",
             SessionError::Numerics { .. } => "numerics",
@@ -100,6 +104,9 @@ impl NamedError for SessionError {
         match self {
             SessionError::Settings(_) => None,
             SessionError::EmptyPrompt => Some("give a prompt of at least one token".into()),
+            SessionError::EmptyContinuation => {
+                Some("give each continuation a text of at least one token".into())
+            }
             SessionError::ContextOverflow { prompt, limit } => {
                 Some(format!("shorten the prompt by {} tokens or more", prompt + 1 - limit))
             }

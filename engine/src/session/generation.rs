@@ -4,9 +4,10 @@ use std::{collections::VecDeque, time::Instant};
 
 use super::{
     Event, FinishReason, Finished, GenerateOptions, Session, Speculation, Timings,
-    text::{Piece, TextStream},
+    text::TextStream,
 };
 use crate::{
+    think::Piece,
     Result,
     dist::{self, Dist, History},
     draft::Draft,
@@ -68,7 +69,7 @@ impl<'a> Generation<'a> {
         options: GenerateOptions,
         reused_tokens: usize,
     ) -> Self {
-        let text = TextStream::new(session.vocabulary.clone(), &options.stop);
+        let text = TextStream::new(session.vocabulary.clone(), &options.stop, options.thinking);
         let prompt_tokens = session.tokens.len();
         Self {
             session,
@@ -193,8 +194,8 @@ impl<'a> Generation<'a> {
     }
 
     fn queue_text(&mut self, pieces: Vec<Piece>) {
-        let whole = pieces.into_iter().filter(|(text, _)| !text.is_empty());
-        self.queue.extend(whole.map(|(text, thinking)| Event::Text { text, thinking }));
+        let events = pieces.into_iter().map(|it| Event::Text { text: it.text, thinking: it.thinking });
+        self.queue.extend(events);
     }
 
     fn finish(&mut self, mut reason: FinishReason) {

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     stop::StopMatcher,
+    think::{Piece, ThinkSplitter},
     tokens::{Detokenizer, Vocabulary},
 };
-
-/// A piece of text, and whether it is thinking.
-pub(super) type Piece = (String, bool);
 
 /// The way from token ids to text.
 pub(super) struct TextStream {
@@ -18,11 +16,11 @@ pub(super) struct TextStream {
 }
 
 impl TextStream {
-    pub(super) fn new(vocabulary: Arc<Vocabulary>, stops: &[String]) -> Self {
+    pub(super) fn new(vocabulary: Arc<Vocabulary>, stops: &[String], thinking: bool) -> Self {
         Self {
             detokenizer: Detokenizer::new(vocabulary),
             stops: StopMatcher::new(stops),
-            thinking: ThinkSplitter,
+            thinking: ThinkSplitter::new(thinking),
         }
     }
 
@@ -50,18 +48,5 @@ impl TextStream {
             pieces.extend(self.thinking.finish());
         }
         (pieces, released.stopped_by)
-    }
-}
-
-/// The place where thinking is told apart from the answer: for now, all of it is answer.
-struct ThinkSplitter;
-
-impl ThinkSplitter {
-    fn push(&mut self, text: &str) -> Vec<Piece> {
-        if text.is_empty() { Vec::new() } else { vec![(text.to_owned(), false)] }
-    }
-
-    fn finish(&mut self) -> Vec<Piece> {
-        Vec::new()
     }
 }

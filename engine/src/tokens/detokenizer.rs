@@ -19,6 +19,17 @@ impl Detokenizer {
         Self { vocabulary, pending: Vec::new(), at_start: true }
     }
 
+    /// A detokenizer for text that goes on after other text: a space in front of it is kept.
+    pub fn continuing(vocabulary: Arc<Vocabulary>) -> Self {
+        Self { vocabulary, pending: Vec::new(), at_start: false }
+    }
+
+    /// Like [`Detokenizer::push`], without the text of special tokens (Hugging Face's
+    /// `skip_special_tokens`).
+    pub fn push_skipping_special(&mut self, id: u32) -> String {
+        if self.vocabulary.is_special(id) { String::new() } else { self.push(id) }
+    }
+
     /// Feeds one id and returns the text that is now certain.
     pub fn push(&mut self, id: u32) -> String {
         let mut bytes = self.vocabulary.bytes(id);

@@ -1,5 +1,7 @@
 //! What each token id stands for, as bytes.
 
+use std::collections::BTreeSet;
+
 /// Whether a token is text or steers the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -16,6 +18,7 @@ pub enum TokenKind {
 pub struct Vocabulary {
     entries: Vec<Entry>,
     strip_leading_space: bool,
+    special: BTreeSet<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -29,7 +32,15 @@ impl Vocabulary {
     /// space in front of a text, which decoding takes away again.
     pub fn new(entries: Vec<(Vec<u8>, TokenKind)>, strip_leading_space: bool) -> Self {
         let entries = entries.into_iter().map(|(bytes, kind)| Entry { bytes, kind }).collect();
-        Self { entries, strip_leading_space }
+        Self { entries, strip_leading_space, special: BTreeSet::new() }
+    }
+
+    /// Says which control tokens a reader never sees: Hugging Face's special ones. Others, such as
+    /// `<think>` in some models, are printed.
+    #[must_use]
+    pub fn with_special(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.special = ids.into_iter().collect();
+        self
     }
 
     /// Number of ids.
@@ -50,6 +61,11 @@ impl Vocabulary {
     /// What `id` is; ids outside the table are [`TokenKind::Unused`].
     pub fn kind(&self, id: u32) -> TokenKind {
         self.entries.get(id as usize).map_or(TokenKind::Unused, |it| it.kind)
+    }
+
+    /// Whether `id` is a control token that decoding for a reader leaves out.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
     }
 
     /// Whether decoding drops one space at the start of a text.
