@@ -64,6 +64,7 @@ fn check(root: &Path) -> Result<Vec<Problem>> {
     for file in &files {
         problems.extend(rules::check(file));
     }
+    problems.extend(rules::check_ops(&files));
     problems.extend(limits::check_lengths(&files, &limits));
     Ok(problems)
 }

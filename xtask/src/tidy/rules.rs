@@ -38,7 +38,6 @@ pub fn check(file: &SourceFile) -> Vec<Problem> {
     problems.extend(arch_holds_no_forward(file));
     problems.extend(silent_crates(file));
     problems.extend(anyhow_stays_in_the_shell(file));
-    problems.extend(op_has_reference_and_test(file));
     problems.extend(accelerator_features(file));
     problems
 }
@@ -87,18 +86,25 @@ fn anyhow_stays_in_the_shell(file: &SourceFile) -> Vec<Problem> {
     found(file, &file.code, "anyhow", "anyhow", "only `cli` and `xtask` use anyhow")
 }
 
-/// Every fast operation has a plain reference and a test beside it.
-fn op_has_reference_and_test(file: &SourceFile) -> Vec<Problem> {
-    let Some(name) = file.path.strip_prefix("engine/src/ops/") else { return Vec::new() };
-    if name == "mod.rs" {
-        return Vec::new();
-    }
+/// Every operation that engine/src/ops/mod.rs offers has a plain reference, and a test: beside it,
+/// or in the gradient checks, where its reference is the oracle.
+pub fn check_ops(files: &[SourceFile]) -> Vec<Problem> {
+    let code_of = |path: &str| files.iter().find(|it| it.path == path).map_or("", |it| &it.code);
+    let checks = code_of("engine/tests/gradients.rs");
+    let index = code_of("engine/src/ops/mod.rs").lines();
+    let names = index.filter_map(|it| it.trim().strip_prefix("pub mod ")?.strip_suffix(';'));
     let mut problems = Vec::new();
-    if lines_with(&file.code, "fn reference").is_empty() {
-        problems.push(problem(file, 1, "op-reference", "write the op plainly as `fn reference`"));
-    }
-    if !file.code.contains("#[test]") {
-        problems.push(problem(file, 1, "op-test", "test the op against its reference"));
+    for name in names {
+        let path = format!("engine/src/ops/{name}.rs");
+        let Some(file) = files.iter().find(|it| it.path == path) else { continue };
+        if lines_with(&file.code, "fn reference").is_empty() {
+            problems.push(problem(file, 1, "op-reference", "write the op as `fn reference`"));
+        }
+        let is_checked = !lines_with(checks, &format!("fn {name}_gradients")).is_empty();
+        if !is_checked && !file.code.contains("#[test]") {
+            let what = "test the op here, or as `fn NAME_gradients` in engine/tests/gradients.rs";
+            problems.push(problem(file, 1, "op-test", what));
+        }
     }
     problems
 }
@@ -184,18 +190,29 @@ mod tests {
         assert_eq!(broken("xtask/src/a.rs", text), CLEAN);
     }
 
+    /// `place: rule` of each problem of an op with this text, beside these gradient checks.
+    fn broken_ops(op: &str, gradients: &str) -> Vec<String> {
+        let file = |path: &str, text: &str| SourceFile::new(path.to_owned(), text.to_owned());
+        let problems = check_ops(&[
+            file("engine/src/ops/mod.rs", "//! A.\nmod data;\npub mod rope;\n"),
+            file("engine/src/ops/data.rs", "//! A.\n"),
+            file("engine/src/ops/rope.rs", op),
+            file("engine/tests/gradients.rs", gradients),
+        ]);
+        problems.iter().map(|it| format!("{}: {}", it.place, it.rule)).collect()
+    }
+
     #[test]
     fn an_op_without_reference_or_test() {
-        let path = "engine/src/ops/rope.rs";
-        let bare = "//! A.\npub fn rope() {}\nfn reference_of() {}\n";
+        let reference = "engine/src/ops/rope.rs:1: op-reference";
+        let test = "engine/src/ops/rope.rs:1: op-test";
+        assert_eq!(broken_ops("pub fn rope() {}\nfn reference_of() {}\n", ""), [reference, test]);
+        assert_eq!(broken_ops("pub fn reference() {}\n", "// fn rope_gradients\n"), [test]);
         assert_eq!(
-            broken(path, bare),
-            ["engine/src/ops/rope.rs:1: op-reference", "engine/src/ops/rope.rs:1: op-test"]
+            broken_ops("pub fn reference() {}\n", "#[test]\nfn rope_gradients() {}\n"),
+            CLEAN
         );
-        let whole =
-            "//! A.\npub fn reference() {}\n#[cfg(test)]\nmod tests {\n#[test]\nfn a() {}\n}\n";
-        assert_eq!(broken(path, whole), CLEAN);
-        assert_eq!(broken("engine/src/ops/mod.rs", "//! A.\n"), CLEAN);
+        assert_eq!(broken_ops("pub fn reference() {}\n#[test]\nfn a() {}\n", ""), CLEAN);
     }
 
     #[test]

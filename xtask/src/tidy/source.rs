@@ -58,7 +58,8 @@ fn ends_identifier(word: &str) -> bool {
 }
 
 fn is_test_path(path: &str) -> bool {
-    path.contains("/tests/") || path.contains("/benches/") || path.ends_with("/tests.rs")
+    let is_folder = path.contains("/tests/") || path.contains("/benches/");
+    is_folder || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
 }
 
 #[derive(Clone, Copy, PartialEq)]
