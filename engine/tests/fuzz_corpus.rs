@@ -8,6 +8,8 @@ use std::{
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
+#[path = "../../fuzz/text_bodies.rs"]
+mod text_bodies;
 
 /// No honest file of the corpus's size takes a hundredth of this, even on a busy machine.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -76,6 +78,16 @@ fn gguf() {
 #[test]
 fn gguf_prefixes() {
     check_prefixes("gguf", bodies::gguf);
+}
+
+#[test]
+fn tokenizer_guard() {
+    check("tokenizer_guard", text_bodies::tokenizer_guard);
+}
+
+#[test]
+fn template() {
+    check("template", text_bodies::template);
 }
 
 #[test]
