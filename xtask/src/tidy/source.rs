@@ -132,8 +132,8 @@ fn literal_len(rest: &str, previous: char) -> Option<usize> {
     if rest.starts_with('"') {
         return Some(quoted_len(rest, '"'));
     }
-    if rest.starts_with('\'') {
-        let mut characters = rest[1..].chars();
+    if let Some(inside) = rest.strip_prefix('\'') {
+        let mut characters = inside.chars();
         let (first, second) = (characters.next()?, characters.next());
         let is_character = first == '\\' || second == Some('\'');
         return is_character.then(|| quoted_len(rest, '\''));
