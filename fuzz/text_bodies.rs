@@ -22,10 +22,8 @@ pub fn tokenizer_guard(data: &[u8]) -> bool {
 /// A chat template, rendered in this process with a short dialog.
 pub fn template(data: &[u8]) -> bool {
     let Ok(source) = std::str::from_utf8(data) else { return false };
-    let messages = [
-        chat::Message::new("system", "Be brief."),
-        chat::Message::new("user", "Hello <|im_end|>"),
-    ];
+    let messages =
+        [chat::Message::new("system", "Be brief."), chat::Message::new("user", "Hello <|im_end|>")];
     let options = chat::RenderOptions::on(jiff::civil::date(2026, 1, 2));
     let template = chat::ChatTemplate::new(source, Some("<s>"), Some("</s>"))
         .map(|it| it.with_isolation(chat::Isolation::InProcess));
