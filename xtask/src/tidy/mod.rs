@@ -64,7 +64,7 @@ fn check(root: &Path) -> Result<Vec<Problem>> {
     for file in &files {
         problems.extend(rules::check(file));
     }
-    problems.extend(rules::check_ops(&files));
+    problems.extend(rules::ops_have_gradient_checks(&files));
     problems.extend(limits::check_lengths(&files, &limits));
     Ok(problems)
 }

@@ -38,6 +38,7 @@ pub fn check(file: &SourceFile) -> Vec<Problem> {
     problems.extend(arch_holds_no_forward(file));
     problems.extend(silent_crates(file));
     problems.extend(anyhow_stays_in_the_shell(file));
+    problems.extend(op_has_reference(file));
     problems.extend(accelerator_features(file));
     problems
 }
@@ -86,27 +87,33 @@ fn anyhow_stays_in_the_shell(file: &SourceFile) -> Vec<Problem> {
     found(file, &file.code, "anyhow", "anyhow", "only `cli` and `xtask` use anyhow")
 }
 
-/// Every operation that engine/src/ops/mod.rs offers has a plain reference, and a test: beside it,
-/// or in the gradient checks, where its reference is the oracle.
-pub fn check_ops(files: &[SourceFile]) -> Vec<Problem> {
-    let code_of = |path: &str| files.iter().find(|it| it.path == path).map_or("", |it| &it.code);
-    let checks = code_of("engine/tests/gradients.rs");
-    let index = code_of("engine/src/ops/mod.rs").lines();
-    let names = index.filter_map(|it| it.trim().strip_prefix("pub mod ")?.strip_suffix(';'));
-    let mut problems = Vec::new();
-    for name in names {
-        let path = format!("engine/src/ops/{name}.rs");
-        let Some(file) = files.iter().find(|it| it.path == path) else { continue };
-        if lines_with(&file.code, "fn reference").is_empty() {
-            problems.push(problem(file, 1, "op-reference", "write the op as `fn reference`"));
-        }
-        let is_checked = !lines_with(checks, &format!("fn {name}_gradients")).is_empty();
-        if !is_checked && !file.code.contains("#[test]") {
-            let what = "test the op here, or as `fn NAME_gradients` in engine/tests/gradients.rs";
-            problems.push(problem(file, 1, "op-test", what));
-        }
+/// Every fast operation has a plain reference beside it.
+fn op_has_reference(file: &SourceFile) -> Vec<Problem> {
+    if op_name(file).is_none() || !lines_with(&file.code, "fn reference").is_empty() {
+        return Vec::new();
     }
-    problems
+    vec![problem(file, 1, "op-reference", "write the op plainly as `fn reference`")]
+}
+
+/// Every operation's gradient is checked, in the one file that checks them all.
+pub fn ops_have_gradient_checks(files: &[SourceFile]) -> Vec<Problem> {
+    let checks = files.iter().find(|it| it.path == "engine/tests/gradients.rs");
+    let checked = |name: &str| {
+        checks.is_some_and(|it| !lines_with(&it.code, &format!("fn {name}_gradients")).is_empty())
+    };
+    let unchecked = |file: &&SourceFile| op_name(file).is_some_and(|name| !checked(name));
+    files
+        .iter()
+        .filter(unchecked)
+        .map(|file| {
+            problem(file, 1, "op-gradient", "check its gradient in engine/tests/gradients.rs")
+        })
+        .collect()
+}
+
+/// The name of the operation that a file holds, if it holds one.
+fn op_name(file: &SourceFile) -> Option<&str> {
+    file.path.strip_prefix("engine/src/ops/")?.strip_suffix(".rs").filter(|name| *name != "mod")
 }
 
 /// Accelerators are chosen in a handful of files, so that no other code has two meanings.
@@ -190,29 +197,25 @@ mod tests {
         assert_eq!(broken("xtask/src/a.rs", text), CLEAN);
     }
 
-    /// `place: rule` of each problem of an op with this text, beside these gradient checks.
-    fn broken_ops(op: &str, gradients: &str) -> Vec<String> {
-        let file = |path: &str, text: &str| SourceFile::new(path.to_owned(), text.to_owned());
-        let problems = check_ops(&[
-            file("engine/src/ops/mod.rs", "//! A.\nmod data;\npub mod rope;\n"),
-            file("engine/src/ops/data.rs", "//! A.\n"),
-            file("engine/src/ops/rope.rs", op),
-            file("engine/tests/gradients.rs", gradients),
-        ]);
-        problems.iter().map(|it| format!("{}: {}", it.place, it.rule)).collect()
+    #[test]
+    fn an_op_without_reference() {
+        let path = "engine/src/ops/rope.rs";
+        let bare = "//! A.\npub fn rope() {}\nfn reference_of() {}\n";
+        assert_eq!(broken(path, bare), ["engine/src/ops/rope.rs:1: op-reference"]);
+        assert_eq!(broken(path, "//! A.\npub fn reference() {}\n"), CLEAN);
+        assert_eq!(broken("engine/src/ops/mod.rs", "//! A.\n"), CLEAN);
     }
 
     #[test]
-    fn an_op_without_reference_or_test() {
-        let reference = "engine/src/ops/rope.rs:1: op-reference";
-        let test = "engine/src/ops/rope.rs:1: op-test";
-        assert_eq!(broken_ops("pub fn rope() {}\nfn reference_of() {}\n", ""), [reference, test]);
-        assert_eq!(broken_ops("pub fn reference() {}\n", "// fn rope_gradients\n"), [test]);
-        assert_eq!(
-            broken_ops("pub fn reference() {}\n", "#[test]\nfn rope_gradients() {}\n"),
-            CLEAN
-        );
-        assert_eq!(broken_ops("pub fn reference() {}\n#[test]\nfn a() {}\n", ""), CLEAN);
+    fn an_op_without_gradient_check() {
+        let file = |path: &str, text: &str| SourceFile::new(path.to_string(), text.to_string());
+        let op = file("engine/src/ops/rope.rs", "//! A.\n");
+        let checks = |text: &str| file("engine/tests/gradients.rs", text);
+        let found = |files: &[SourceFile]| ops_have_gradient_checks(files).len();
+        assert_eq!(found(&[checks("//! A.\nfn other_gradients() {}\n")]), 0);
+        let missing = [file("engine/src/ops/rope.rs", "//! A.\n"), checks("//! A.\n")];
+        assert_eq!(found(&missing), 1);
+        assert_eq!(found(&[op, checks("//! A.\nfn rope_gradients() {}\n")]), 0);
     }
 
     #[test]
