@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  ci                 format, tidy, tests, clippy and documentation, each timed; stops at the first failure
+  ci                 format, tidy, tests, clippy, documentation; stops at the first failure
   tidy               crate edges and the rules of the source that no compiler checks
   fixtures [ARGS]    makes fixtures/parity anew through its Python script (ARGS are passed on)
   same REV1 REV2     proves that two revisions compute the same bytes on every fixture

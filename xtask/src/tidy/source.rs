@@ -58,7 +58,8 @@ fn ends_identifier(word: &str) -> bool {
 }
 
 fn is_test_path(path: &str) -> bool {
-    path.contains("/tests/") || path.contains("/benches/") || path.ends_with("/tests.rs")
+    let is_folder = path.contains("/tests/") || path.contains("/benches/");
+    is_folder || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -131,8 +132,8 @@ fn literal_len(rest: &str, previous: char) -> Option<usize> {
     if rest.starts_with('"') {
         return Some(quoted_len(rest, '"'));
     }
-    if rest.starts_with('\'') {
-        let mut characters = rest[1..].chars();
+    if let Some(inside) = rest.strip_prefix('\'') {
+        let mut characters = inside.chars();
         let (first, second) = (characters.next()?, characters.next());
         let is_character = first == '\\' || second == Some('\'');
         return is_character.then(|| quoted_len(rest, '\''));
