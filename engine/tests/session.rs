@@ -52,11 +52,13 @@ fn ids(events: &[Event]) -> Vec<u32> {
 }
 
 fn texts(events: &[Event]) -> Vec<&str> {
-    let text = |event| match event {
-        &Event::Text { ref text, .. } => Some(text.as_str()),
-        _ => None,
-    };
-    events.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for event in events {
+        if let Event::Text { text, .. } = event {
+            texts.push(text.as_str());
+        }
+    }
+    texts
 }
 
 fn finished(events: &[Event]) -> &Finished {

@@ -106,14 +106,19 @@ fn scale(kept: &mut [Candidate], temperature: f64) {
 fn top_p(kept: &mut Vec<Candidate>, mass: f64) {
     let by_rank =
         |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id));
-    let enough = mass * kept.iter().map(|it| it.weight).sum::<f64>();
+    let total: f64 = kept.iter().map(|it| it.weight).sum();
+    let enough = mass * total;
+    // Tokens so unlikely that even all of them together are outside need no rank. Half of what is
+    // outside leaves room for rounding.
+    let negligible = (total - enough) / 2.0 / kept.len() as f64;
+    kept.retain(|it| it.weight >= negligible);
     let mut sorted = 0;
     let mut before = 0.0;
     let mut count = 0;
-    // Most rows reach the mass within a few hundred tokens, so only that many are ever sorted.
+    // Most rows reach the mass within a thousand tokens, so only so many are ever sorted.
     while count < kept.len() && (count == 0 || before < enough) {
         if count == sorted {
-            let end = kept.len().min((4 * sorted).max(256));
+            let end = kept.len().min((8 * sorted).max(1024));
             let rest = &mut kept[sorted..];
             if end - sorted < rest.len() {
                 rest.select_nth_unstable_by(end - sorted, by_rank);
@@ -191,7 +196,9 @@ mod tests {
     #[test]
     fn top_p_agrees_with_a_full_sort() {
         for seed in 0..20 {
-            for (mass, temperature) in [(0.0, 1.0), (0.3, 5.0), (0.9, 50.0), (0.99, 500.0)] {
+            for (mass, temperature) in
+                [(0.0, 1.0), (0.3, 5.0), (0.9, 8.0), (0.9, 50.0), (0.99, 500.0)]
+            {
                 let logits = row(3000, seed);
                 let mut kept = all(&logits, &[]);
                 scale(&mut kept, temperature);
