@@ -132,7 +132,14 @@ mod tests {
             let mut splitter = ThinkSplitter::new(open);
             let mut pieces = Vec::new();
             let mut start = 0;
-            for end in ends.iter().copied().skip(1).enumerate().filter(|it| it.0 % step == step - 1).map(|it| it.1) {
+            for end in ends
+                .iter()
+                .copied()
+                .skip(1)
+                .enumerate()
+                .filter(|it| it.0 % step == step - 1)
+                .map(|it| it.1)
+            {
                 pieces.extend(splitter.push(&text[start..end]));
                 start = end;
             }
@@ -145,11 +152,19 @@ mod tests {
     #[test]
     fn tags_are_found_wherever_the_text_is_cut() {
         check(false, "plain <b> text", &[Piece::answer("plain <b> text")]);
-        check(false, "<think>\nhm\n</think>\n\nyes", &[Piece::thinking("\nhm\n"), Piece::answer("\n\nyes")]);
+        check(
+            false,
+            "<think>\nhm\n</think>\n\nyes",
+            &[Piece::thinking("\nhm\n"), Piece::answer("\n\nyes")],
+        );
         check(true, "hm</think>yes", &[Piece::thinking("hm"), Piece::answer("yes")]);
         check(true, "hm <think> again", &[Piece::thinking("hm <think> again")]);
         check(false, "a<think></think>b", &[Piece::answer("ab")]);
-        check(false, "a<<think>é<</think><th", &[Piece::answer("a<"), Piece::thinking("é<"), Piece::answer("<th")]);
+        check(
+            false,
+            "a<<think>é<</think><th",
+            &[Piece::answer("a<"), Piece::thinking("é<"), Piece::answer("<th")],
+        );
         check(false, "</think>x", &[Piece::answer("</think>x")]);
     }
 

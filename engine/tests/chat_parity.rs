@@ -56,24 +56,40 @@ fn renders_are_byte_equal() {
             Err(ChatError::Refused(message)) => format!("TemplateError: {message}"),
             Err(other) => format!("{other:?}"),
         };
-        let expect = case.get("rendered").or_else(|| case.get("error")).and_then(Value::as_str).unwrap();
+        let expect =
+            case.get("rendered").or_else(|| case.get("error")).and_then(Value::as_str).unwrap();
         counts.0 += 1;
         if got != expect {
-            failures.push(format!("case {index} ({name}, {}):\n got {got:?}\nwant {expect:?}", case["conversation"]));
+            failures.push(format!(
+                "case {index} ({name}, {}):\n got {got:?}\nwant {expect:?}",
+                case["conversation"]
+            ));
             continue;
         }
-        let (Some(ids), Ok(rendered)) = (case["ids_with_parity_tokenizer"].as_array(), result) else { continue };
+        let (Some(ids), Ok(rendered)) = (case["ids_with_parity_tokenizer"].as_array(), result)
+        else {
+            continue;
+        };
         let got = tokenizer.encode_rendered(&rendered).unwrap();
         let expect: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
         assert_eq!(tokenizer.decode(&got), rendered.text(), "case {index}");
         if !has_control_text(case, &tokenizer) {
             counts.1 += 1;
             if got != expect {
-                failures.push(format!("case {index} ({name}, {}): ids\n got {got:?}\nwant {expect:?}", case["conversation"]));
+                failures.push(format!(
+                    "case {index} ({name}, {}): ids\n got {got:?}\nwant {expect:?}",
+                    case["conversation"]
+                ));
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), counts.0, failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        counts.0,
+        failures.join("\n")
+    );
     assert!(counts.0 >= 60 && counts.1 >= 20, "too few cases: {counts:?}");
 }
 
@@ -83,7 +99,10 @@ fn all_templates_of_the_reference_are_known() {
     let tokenizer = tokenizer();
     for name in templates.as_object().unwrap().keys() {
         let template = template(&templates, name, &tokenizer).with_isolation(Isolation::KnownOnly);
-        let result = template.render(&[Message::new("user", "a")], &RenderOptions::on(jiff::civil::date(2026, 11, 20)));
+        let result = template.render(
+            &[Message::new("user", "a")],
+            &RenderOptions::on(jiff::civil::date(2026, 11, 20)),
+        );
         assert_ne!(result, Err(ChatError::Untrusted), "{name}");
     }
 }

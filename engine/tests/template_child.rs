@@ -69,7 +69,8 @@ fn fits(result: &Result<String, ChatError>, expect: Outcome) -> bool {
 }
 
 fn a_child_renders_like_this_process() -> Option<String> {
-    let source = format!("{}{{# changed #}}", known::TEMPLATES.iter().find(|it| it.0 == "chatml")?.1);
+    let source =
+        format!("{}{{# changed #}}", known::TEMPLATES.iter().find(|it| it.0 == "chatml")?.1);
     let template = |isolation| {
         ChatTemplate::new(&source, None, None)
             .unwrap()
@@ -84,7 +85,8 @@ fn a_child_renders_like_this_process() -> Option<String> {
 
 fn a_missing_program_is_named() -> Option<String> {
     let template = ChatTemplate::new("{{ 1 }}", None, None).unwrap();
-    let template = template.with_isolation(Isolation::Child { program: "/nonexistent/program".into() });
+    let template =
+        template.with_isolation(Isolation::Child { program: "/nonexistent/program".into() });
     let result = template.render(&[], &options());
     let name = result.as_ref().err().map(NamedError::name);
     (name != Some("template-renderer")).then(|| format!("a missing program gives {result:?}"))

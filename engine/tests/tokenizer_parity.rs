@@ -38,20 +38,34 @@ fn check_cases(folder: &str) -> Option<usize> {
     let cases = cases.as_array().unwrap();
     for (index, case) in cases.iter().enumerate() {
         let expect = ids(&case["ids"]);
-        assert_eq!(tokenizer.decode(&expect), case["decode"].as_str().unwrap(), "{folder} case {index}");
+        assert_eq!(
+            tokenizer.decode(&expect),
+            case["decode"].as_str().unwrap(),
+            "{folder} case {index}"
+        );
         let skipped = tokenizer.decode_skipping_special(&expect);
         assert_eq!(skipped, case["decode_skip_special"].as_str().unwrap(), "{folder} case {index}");
         if let Some(text) = case["text"].as_str() {
-            assert_eq!(tokenizer.encode_raw(text).unwrap(), expect, "{folder} case {index}: {text:?}");
+            assert_eq!(
+                tokenizer.encode_raw(text).unwrap(),
+                expect,
+                "{folder} case {index}: {text:?}"
+            );
             let tokens: Vec<&str> = expect.iter().map(|id| tokenizer.token(*id).unwrap()).collect();
-            let reference: Vec<&str> = case["tokens"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+            let reference: Vec<&str> =
+                case["tokens"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
             assert_eq!(tokens, reference, "{folder} case {index}");
         }
         let (pieces, rest) = stream(&tokenizer, &expect);
         if folder == "tokenizer" {
-            assert_eq!(pieces.concat() + &rest, case["decode"].as_str().unwrap(), "{folder} case {index}");
+            assert_eq!(
+                pieces.concat() + &rest,
+                case["decode"].as_str().unwrap(),
+                "{folder} case {index}"
+            );
         }
-        if let Some(reference) = case["stream_pieces"].as_array().filter(|_| folder == "tokenizer") {
+        if let Some(reference) = case["stream_pieces"].as_array().filter(|_| folder == "tokenizer")
+        {
             let reference: Vec<&str> = reference.iter().map(|it| it.as_str().unwrap()).collect();
             assert_eq!(pieces, reference, "{folder} case {index}");
         }
@@ -115,7 +129,17 @@ fn shapes() -> Vec<(&'static str, Tokenizer)> {
         let name = if ignore_merges { "whole words" } else { "merges to a control token" };
         shapes.push((name, Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap()));
     }
-    let pieces = json!([["<unk>", 0.0], ["<a>", 5.0], ["<b>", 5.0], ["<", -1.0], ["a", -1.0], [">", -1.0], ["b", -1.0], [" ", -1.0], ["x", -1.0]]);
+    let pieces = json!([
+        ["<unk>", 0.0],
+        ["<a>", 5.0],
+        ["<b>", 5.0],
+        ["<", -1.0],
+        ["a", -1.0],
+        [">", -1.0],
+        ["b", -1.0],
+        [" ", -1.0],
+        ["x", -1.0]
+    ]);
     let file = json!({
         "version": "1.0", "added_tokens": [added(1, "<a>", true), added(2, "<b>", false)],
         "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}
@@ -138,11 +162,24 @@ fn no_added_token_in_any_place_is_honoured_in_content() {
             if token == "<unk>" {
                 continue;
             }
-            for text in [token.clone(), format!("x{token}"), format!("{token}x"), format!("a {token} b"), token.repeat(3)] {
+            for text in [
+                token.clone(),
+                format!("x{token}"),
+                format!("{token}x"),
+                format!("a {token} b"),
+                token.repeat(3),
+            ] {
                 let ids = tokenizer.encode_content(&text).unwrap();
                 assert_eq!(count_controls(tokenizer, &ids), 0, "{name}: {text:?} gives {ids:?}");
-                assert_eq!(tokenizer.decode(&ids).replace(' ', ""), text.replace(' ', ""), "{name}");
-                assert!(count_controls(tokenizer, &tokenizer.encode_raw(&text).unwrap()) > 0, "{name}: {text:?}");
+                assert_eq!(
+                    tokenizer.decode(&ids).replace(' ', ""),
+                    text.replace(' ', ""),
+                    "{name}"
+                );
+                assert!(
+                    count_controls(tokenizer, &tokenizer.encode_raw(&text).unwrap()) > 0,
+                    "{name}: {text:?}"
+                );
             }
         }
     }
@@ -154,7 +191,8 @@ fn render_ids(tokenizer: &Tokenizer, template: &str, messages: &[Message]) -> Ve
         .unwrap()
         .with_control_tokens(tokenizer.control_tokens())
         .with_isolation(Isolation::KnownOnly);
-    let rendered = template.render(messages, &RenderOptions::on(jiff::civil::date(2026, 11, 20))).unwrap();
+    let rendered =
+        template.render(messages, &RenderOptions::on(jiff::civil::date(2026, 11, 20))).unwrap();
     let ids = tokenizer.encode_rendered(&rendered).unwrap();
     let decoded = tokenizer.decode(&ids);
     assert_eq!(decoded, rendered.text());
@@ -162,8 +200,12 @@ fn render_ids(tokenizer: &Tokenizer, template: &str, messages: &[Message]) -> Ve
 }
 
 fn conversation(role: &str, text: &str) -> Vec<Message> {
-    let mut messages =
-        vec![Message::new("system", "s"), Message::new("user", "u"), Message::new("assistant", "a"), Message::new("tool", "t")];
+    let mut messages = vec![
+        Message::new("system", "s"),
+        Message::new("user", "u"),
+        Message::new("assistant", "a"),
+        Message::new("tool", "t"),
+    ];
     for message in &mut messages {
         if message.role() == role {
             *message = Message::new(role, text);
@@ -177,15 +219,27 @@ fn every_role_and_place_leaves_the_template_s_control_tokens_alone() {
     let tokenizer = &SHAPES[0].1;
     for template in ["chatml", "qwen2.5", "qwen3"] {
         for role in ["system", "user", "assistant", "tool"] {
-            let benign = count_controls(tokenizer, &render_ids(tokenizer, template, &conversation(role, "plain")));
+            let benign = count_controls(
+                tokenizer,
+                &render_ids(tokenizer, template, &conversation(role, "plain")),
+            );
             for token in tokenizer.control_tokens() {
                 // Qwen 3's template takes an assistant's reasoning apart and writes tags of its own.
                 if (template, role, token.as_str()) == ("qwen3", "assistant", "</think>") {
                     continue;
                 }
-                for text in [token.clone(), format!("x {token}"), format!("{token}x"), format!("x\n{token}\ny")] {
+                for text in [
+                    token.clone(),
+                    format!("x {token}"),
+                    format!("{token}x"),
+                    format!("x\n{token}\ny"),
+                ] {
                     let ids = render_ids(tokenizer, template, &conversation(role, &text));
-                    assert_eq!(count_controls(tokenizer, &ids), benign, "{template} {role} {text:?}");
+                    assert_eq!(
+                        count_controls(tokenizer, &ids),
+                        benign,
+                        "{template} {role} {text:?}"
+                    );
                 }
             }
         }
@@ -196,8 +250,30 @@ fn every_role_and_place_leaves_the_template_s_control_tokens_alone() {
 fn hostile_text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         proptest::sample::select(vec![
-            "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_",
-            "end|>", "<", "|>", "\n", " ", "  ", "é", "🙂", "\u{FDD0}", "\u{E000}", "<s>", "</s>", "<a>", "<b>", "{{", "%}",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|endoftext|>",
+            "<think>",
+            "</think>",
+            "<tool_call>",
+            "</tool_call>",
+            "<|im_",
+            "end|>",
+            "<",
+            "|>",
+            "\n",
+            " ",
+            "  ",
+            "é",
+            "🙂",
+            "\u{FDD0}",
+            "\u{E000}",
+            "<s>",
+            "</s>",
+            "<a>",
+            "<b>",
+            "{{",
+            "%}",
         ])
         .prop_map(str::to_owned),
         "[a-z]{1,4}",

@@ -31,48 +31,128 @@ fn of(cases: &[(&'static str, &str, Outcome)]) -> Vec<(&'static str, String, Out
 fn memory_bombs() -> Vec<(&'static str, String, Outcome)> {
     use Outcome::{AnyError, TooCostly};
     of(&[
-        ("string-doubling", "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}", TooCostly),
-        ("string-doubling-plus", "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", TooCostly),
-        ("list-doubling", "{% set ns = namespace(s=[1]) %}{% for i in range(64) %}{% set ns.s = (ns.s + ns.s) | list %}{% endfor %}", AnyError),
+        (
+            "string-doubling",
+            "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+            TooCostly,
+        ),
+        (
+            "string-doubling-plus",
+            "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+            TooCostly,
+        ),
+        (
+            "list-doubling",
+            "{% set ns = namespace(s=[1]) %}{% for i in range(64) %}{% set ns.s = (ns.s + ns.s) | list %}{% endfor %}",
+            AnyError,
+        ),
         ("repeat", "{% set x = 'x' * 2000000000 %}{{ x | length }}", AnyError),
-        ("repeat-often", "{% set ns = namespace(l=[]) %}{% for i in range(100) %}{% set ns.l = ns.l + ['x' * 100000000] %}{% endfor %}", Outcome::Any),
-        ("join", "{% set x = ('y' * 1000000) %}{% set l = range(99999) | map('string') | join(x) %}{{ l | length }}", AnyError),
-        ("replace", "{% set x = 'a' * 100000 %}{% set y = x | replace('a', x) %}{{ y | length }}", AnyError),
-        ("replace-method", "{% set x = 'a' * 100000 %}{% set y = x.replace('a', x) %}{{ y | length }}", AnyError),
-        ("indent", "{% set x = 'a\\n' * 1000000 %}{% set y = x | indent(100000) %}{{ y | length }}", AnyError),
+        (
+            "repeat-often",
+            "{% set ns = namespace(l=[]) %}{% for i in range(100) %}{% set ns.l = ns.l + ['x' * 100000000] %}{% endfor %}",
+            Outcome::Any,
+        ),
+        (
+            "join",
+            "{% set x = ('y' * 1000000) %}{% set l = range(99999) | map('string') | join(x) %}{{ l | length }}",
+            AnyError,
+        ),
+        (
+            "replace",
+            "{% set x = 'a' * 100000 %}{% set y = x | replace('a', x) %}{{ y | length }}",
+            AnyError,
+        ),
+        (
+            "replace-method",
+            "{% set x = 'a' * 100000 %}{% set y = x.replace('a', x) %}{{ y | length }}",
+            AnyError,
+        ),
+        (
+            "indent",
+            "{% set x = 'a\\n' * 1000000 %}{% set y = x | indent(100000) %}{{ y | length }}",
+            AnyError,
+        ),
         ("format-width", "{{ '%2000000000d' | format(1) | length }}", AnyError),
         ("format-precision", "{{ '%.2000000000f' | format(1.5) | length }}", AnyError),
         ("huge-output", "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}", TooCostly),
-        ("huge-literal-output", "{% for i in range(50000) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}", TooCostly),
-        ("captured-output", "{% set x %}{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}{% endset %}{{ x | length }}", AnyError),
-        ("nested-lists", "{% set ns = namespace(l=[]) %}{% for i in range(90000) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}", AnyError),
+        (
+            "huge-literal-output",
+            "{% for i in range(50000) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
+            TooCostly,
+        ),
+        (
+            "captured-output",
+            "{% set x %}{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}{% endset %}{{ x | length }}",
+            AnyError,
+        ),
+        (
+            "nested-lists",
+            "{% set ns = namespace(l=[]) %}{% for i in range(90000) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+            AnyError,
+        ),
         ("batch", "{{ range(99999) | batch(1000000000, 'x') | list | length }}", AnyError),
         ("slice-fill", "{{ range(10) | slice(1000000000, 'x') | list | length }}", AnyError),
         ("json-indent", "{{ [[[1]]] | tojson(indent=1000000000) }}", AnyError),
-        ("filter-block", "{% filter replace('a', 'a' * 1000000) %}{% for i in range(10000) %}a{% endfor %}{% endfilter %}", AnyError),
+        (
+            "filter-block",
+            "{% filter replace('a', 'a' * 1000000) %}{% for i in range(10000) %}a{% endfor %}{% endfilter %}",
+            AnyError,
+        ),
     ])
 }
 
 fn time_bombs() -> Vec<(&'static str, String, Outcome)> {
     use Outcome::{AnyError, TooCostly};
     let mut cases = of(&[
-        ("nested-loops", "{% for i in range(9999) %}{% for j in range(9999) %}{{ '' }}{% endfor %}{% endfor %}", TooCostly),
+        (
+            "nested-loops",
+            "{% for i in range(9999) %}{% for j in range(9999) %}{{ '' }}{% endfor %}{% endfor %}",
+            TooCostly,
+        ),
         ("huge-range", "{% for i in range(100000000000) %}{% endfor %}", AnyError),
         ("macro-recursion", "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", AnyError),
-        ("mutual-recursion", "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}", AnyError),
-        ("double-recursion", "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}", AnyError),
-        ("recursive-loop", "{% for x in [[[[1]]]] recursive %}{{ loop([[[[1]]]]) }}{% endfor %}", AnyError),
-        ("sort-much", "{% for i in range(90000) %}{{ range(99999) | sort | length }}{% endfor %}", AnyError),
+        (
+            "mutual-recursion",
+            "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}",
+            AnyError,
+        ),
+        (
+            "double-recursion",
+            "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+            AnyError,
+        ),
+        (
+            "recursive-loop",
+            "{% for x in [[[[1]]]] recursive %}{{ loop([[[[1]]]]) }}{% endfor %}",
+            AnyError,
+        ),
+        (
+            "sort-much",
+            "{% for i in range(90000) %}{{ range(99999) | sort | length }}{% endfor %}",
+            AnyError,
+        ),
         ("self-import", "{% import 'chat_template' as t %}", AnyError),
         ("self-include", "{% include 'chat_template' %}", AnyError),
         ("self-extends", "{% extends 'chat_template' %}", AnyError),
         ("self-block", "{% block a %}{{ self.a() }}{% endblock %}", AnyError),
-        ("call-recursion", "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}", AnyError),
+        (
+            "call-recursion",
+            "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
+            AnyError,
+        ),
         ("big-power", "{{ (99999999 ** 99999999) | string | length }}", AnyError),
     ]);
-    cases.push(("deep-parentheses", format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000)), Outcome::Invalid));
+    cases.push((
+        "deep-parentheses",
+        format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000)),
+        Outcome::Invalid,
+    ));
     cases.push(("deep-ifs", "{% if 1 %}".repeat(5_000), Outcome::Invalid));
-    cases.push(("deep-lists", format!("{{{{ {}{} }}}}", "[".repeat(20_000), "]".repeat(20_000)), Outcome::Invalid));
+    cases.push((
+        "deep-lists",
+        format!("{{{{ {}{} }}}}", "[".repeat(20_000), "]".repeat(20_000)),
+        Outcome::Invalid,
+    ));
     cases
 }
 

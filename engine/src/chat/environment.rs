@@ -6,7 +6,9 @@ use std::{
 };
 
 use jiff::civil::{Date, Time};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Serde,
+};
 use serde_json::{Map, Value as Json};
 
 use super::{ChatError, python};
@@ -19,13 +21,18 @@ const MAX_RECURSION: usize = 120;
 pub(super) const MAX_OUTPUT: usize = 4 << 20;
 
 /// Renders `source` once. The text of `raise_exception` becomes [`ChatError::Refused`].
-pub(super) fn render(source: &str, context: &Map<String, Json>, today: Date) -> Result<String, ChatError> {
+pub(super) fn render(
+    source: &str,
+    context: &Map<String, Json>,
+    today: Date,
+) -> Result<String, ChatError> {
     let refusal = Arc::new(Mutex::new(None));
     let environment = environment(today, Arc::clone(&refusal));
     let mut out = CappedWriter { bytes: Vec::new() };
-    let result = environment
-        .template_from_named_str("chat_template", source)
-        .and_then(|template| template.render_captured_to(Value::from(Serde(context)), &mut out).map(drop));
+    let result =
+        environment.template_from_named_str("chat_template", source).and_then(|template| {
+            template.render_captured_to(Value::from(Serde(context)), &mut out).map(drop)
+        });
     if let Some(message) = refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(ChatError::Refused(message));
     }
@@ -39,7 +46,9 @@ pub(super) fn render(source: &str, context: &Map<String, Json>, today: Date) -> 
 fn explain(error: &Error) -> ChatError {
     match error.kind() {
         ErrorKind::OutOfFuel => ChatError::TooCostly(format!("more than {FUEL} steps")),
-        ErrorKind::WriteFailure => ChatError::TooCostly(format!("more than {} MiB of text", MAX_OUTPUT >> 20)),
+        ErrorKind::WriteFailure => {
+            ChatError::TooCostly(format!("more than {} MiB of text", MAX_OUTPUT >> 20))
+        }
         kind => {
             let what = match error.detail() {
                 Some(detail) => format!("{kind}: {detail}"),
@@ -80,8 +89,9 @@ fn environment(today: Date, refusal: Arc<Mutex<Option<String>>>) -> Environment<
     });
     environment.add_function("strftime_now", move |format: &str| {
         let now = today.to_datetime(Time::midnight());
-        jiff::fmt::strtime::format(format, now)
-            .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+        jiff::fmt::strtime::format(format, now).map_err(|error| {
+            Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}"))
+        })
     });
     environment
 }
@@ -162,13 +172,19 @@ mod tests {
         check("{{ none }} {{ true }} {{ [1, 'a'] }}", "None True [1, 'a']");
         check("{{ strftime_now('%d %b %Y') }}", "20 Nov 2026");
         check("{{ undefined_name }}|{{ undefined_name is defined }}", "|False");
-        check("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01");
+        check(
+            "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+            "01",
+        );
     }
 
     #[test]
     fn generation_tags_keep_whitespace_control() {
         assert_eq!(without_generation_tags("a {%- generation -%} b"), "a {%- if true -%} b");
-        assert_eq!(without_generation_tags("{% endgeneration %}{% if x %}"), "{% endif %}{% if x %}");
+        assert_eq!(
+            without_generation_tags("{% endgeneration %}{% if x %}"),
+            "{% endif %}{% if x %}"
+        );
         assert_eq!(without_generation_tags("{% set generation = 1 %}"), "{% set generation = 1 %}");
     }
 }

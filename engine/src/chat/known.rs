@@ -31,7 +31,10 @@ known![
 ];
 
 static HASHES: LazyLock<Vec<blake3::Hash>> = LazyLock::new(|| {
-    TEMPLATES.iter().map(|(_, source)| blake3::hash(without_generation_tags(source).as_bytes())).collect()
+    TEMPLATES
+        .iter()
+        .map(|(_, source)| blake3::hash(without_generation_tags(source).as_bytes()))
+        .collect()
 });
 
 /// Whether `source` (without generation tags) is, to the byte, a known template.

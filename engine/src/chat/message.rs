@@ -66,7 +66,11 @@ impl Message {
                 None => problems.push(format!("message {index} is not an object")),
             }
         }
-        if problems.is_empty() { Ok(messages) } else { Err(ChatError::Messages(problems.join("; "))) }
+        if problems.is_empty() {
+            Ok(messages)
+        } else {
+            Err(ChatError::Messages(problems.join("; ")))
+        }
     }
 
     /// Who speaks.
@@ -95,7 +99,8 @@ mod tests {
 
     #[test]
     fn all_bad_messages_are_named_at_once() {
-        let error = Message::list(&json!([{"role": "user", "content": "a"}, 3, {"content": "b"}])).unwrap_err();
+        let error = Message::list(&json!([{"role": "user", "content": "a"}, 3, {"content": "b"}]))
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("message 1 is not an object"), "{text}");
         assert!(text.contains("message 2 has no `role`"), "{text}");
@@ -103,8 +108,13 @@ mod tests {
 
     #[test]
     fn unknown_fields_stay() {
-        let messages = Message::list(&json!([{"role": "tool", "name": "f", "content": null, "x": [1]}])).unwrap();
-        assert_eq!(messages[0].fields().keys().collect::<Vec<_>>(), ["role", "name", "content", "x"]);
+        let messages =
+            Message::list(&json!([{"role": "tool", "name": "f", "content": null, "x": [1]}]))
+                .unwrap();
+        assert_eq!(
+            messages[0].fields().keys().collect::<Vec<_>>(),
+            ["role", "name", "content", "x"]
+        );
         assert_eq!(messages[0].content(), None);
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn control_spans<E>(
 ) -> Vec<Range<usize>> {
     let tokens: Vec<&str> =
         control_tokens.iter().map(String::as_str).filter(|it| !it.trim().is_empty()).collect();
-    let Ok(matcher) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&tokens) else {
+    let Ok(matcher) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&tokens)
+    else {
         return Vec::new();
     };
     let places = places(written, &tokens, &matcher);
@@ -65,11 +66,15 @@ pub(super) fn control_spans<E>(
 }
 
 /// Marks as many places as leave the output as it is.
-fn search(all: &[&Place], attempt: &mut impl FnMut(&[&Place]) -> Option<Vec<bool>>) -> Option<Vec<bool>> {
+fn search(
+    all: &[&Place],
+    attempt: &mut impl FnMut(&[&Place]) -> Option<Vec<bool>>,
+) -> Option<Vec<bool>> {
     if all.len() > MAX_TRIED_PLACES {
         return None;
     }
-    let harmless: Vec<&Place> = all.iter().copied().filter(|&it| attempt(&[it]).is_some()).collect();
+    let harmless: Vec<&Place> =
+        all.iter().copied().filter(|&it| attempt(&[it]).is_some()).collect();
     if let Some(marked) = attempt(&harmless) {
         return Some(marked);
     }
@@ -126,7 +131,9 @@ impl Fragment<'_> {
 fn fragments<'a>(tokens: &[&'a str]) -> Vec<Fragment<'a>> {
     let mut fragments: Vec<Fragment<'a>> = Vec::new();
     let mut push = |text: &'a str, before_role| {
-        if !text.is_empty() && !fragments.iter().any(|it| it.text == text && it.before_role == before_role) {
+        if !text.is_empty()
+            && !fragments.iter().any(|it| it.text == text && it.before_role == before_role)
+        {
             fragments.push(Fragment { text, before_role });
         }
     };
@@ -146,7 +153,8 @@ fn fragments<'a>(tokens: &[&'a str]) -> Vec<Fragment<'a>> {
 
 /// A character that no input holds. Noncharacters and private ones first: they are no text.
 fn free_marker(inputs: &[&str]) -> Option<char> {
-    let candidates = ('\u{FDD0}'..='\u{FDEF}').chain('\u{E000}'..='\u{F8FF}').chain('\u{F0000}'..='\u{FFFFD}');
+    let candidates =
+        ('\u{FDD0}'..='\u{FDEF}').chain('\u{E000}'..='\u{F8FF}').chain('\u{F0000}'..='\u{FFFFD}');
     let mut seen = std::collections::HashSet::new();
     for input in inputs {
         seen.extend(input.chars().filter(|it| *it >= '\u{E000}'));

@@ -12,7 +12,11 @@ const MAX_DEPTH: usize = 128;
 
 /// `value | tojson`, with transformers' meaning: nothing is escaped for HTML, `ensure_ascii` is
 /// false, and `indent`, `separators` and `sort_keys` are Python's.
-pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    value: &Value,
+    indent: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(it) => Some(it),
         None => options.get::<Option<Value>>("indent")?,
@@ -25,7 +29,9 @@ pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> R
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators must be a pair")),
+        Some(_) => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "separators must be a pair"));
+        }
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let writer = JsonWriter {
@@ -45,10 +51,9 @@ fn indent_text(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.to_owned());
     }
-    let spaces = value
-        .as_usize()
-        .filter(|&it| it <= 64)
-        .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "indent must be a number from 0 to 64"))?;
+    let spaces = value.as_usize().filter(|&it| it <= 64).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidOperation, "indent must be a number from 0 to 64")
+    })?;
     Ok(" ".repeat(spaces))
 }
 
@@ -289,12 +294,18 @@ mod tests {
             json(value.clone(), None),
             "{\"b\": [1, 2.0, 1e-05, 1e+22, 0.1], \"a\": \"<é\\\"\\u001f\u{7f}>\", \"c\": {}, \"d\": []}"
         );
-        assert_eq!(json(serde_json::json!({"a": [1], "b": []}), Some(2)), "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}");
+        assert_eq!(
+            json(serde_json::json!({"a": [1], "b": []}), Some(2)),
+            "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}"
+        );
     }
 
     #[test]
     fn str_is_python_s() {
         let value = serde_json::json!([true, null, "it's", {"a": 1.5}]);
-        assert_eq!(to_str(&Value::from(minijinja::value::Serde(value))).unwrap(), "[True, None, \"it's\", {'a': 1.5}]");
+        assert_eq!(
+            to_str(&Value::from(minijinja::value::Serde(value))).unwrap(),
+            "[True, None, \"it's\", {'a': 1.5}]"
+        );
     }
 }

@@ -3,17 +3,16 @@
 use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    Event, FinishReason, Finished, GenerateOptions, Session, Speculation, Timings,
-    text::TextStream,
+    Event, FinishReason, Finished, GenerateOptions, Session, Speculation, Timings, text::TextStream,
 };
 use crate::{
-    think::Piece,
     Result,
     dist::{self, Dist, History},
     draft::Draft,
     language_model::Logits,
     rng::Rng,
     speculate::verify,
+    think::Piece,
 };
 
 /// An answer under way. Dropping it cancels: the session then holds the tokens that were given,
@@ -194,7 +193,8 @@ impl<'a> Generation<'a> {
     }
 
     fn queue_text(&mut self, pieces: Vec<Piece>) {
-        let events = pieces.into_iter().map(|it| Event::Text { text: it.text, thinking: it.thinking });
+        let events =
+            pieces.into_iter().map(|it| Event::Text { text: it.text, thinking: it.thinking });
         self.queue.extend(events);
     }
 

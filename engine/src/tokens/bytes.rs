@@ -55,19 +55,28 @@ fn spelling(components: &[&Value]) -> (Spelling, bool) {
     for component in components {
         match component.get("type").and_then(Value::as_str).unwrap_or_default() {
             "ByteLevel" => return (Spelling::ByteLevel, false),
-            "WordPiece" => return (Spelling::WordPiece { prefix: text(component, "prefix", "##") }, true),
-            "BPEDecoder" => return (Spelling::WordEnd { suffix: text(component, "suffix", "</w>") }, false),
+            "WordPiece" => {
+                return (Spelling::WordPiece { prefix: text(component, "prefix", "##") }, true);
+            }
+            "BPEDecoder" => {
+                return (Spelling::WordEnd { suffix: text(component, "suffix", "</w>") }, false);
+            }
             "Metaspace" => {
                 replacements.push((text(component, "replacement", "▁"), " ".to_owned()));
                 strips_space |= text(component, "prepend_scheme", "always") != "never";
             }
             "Replace" => {
-                if let Some(pattern) = component.get("pattern").and_then(|it| it.get("String")?.as_str()) {
+                if let Some(pattern) =
+                    component.get("pattern").and_then(|it| it.get("String")?.as_str())
+                {
                     replacements.push((pattern.to_owned(), text(component, "content", "")));
                 }
             }
             "ByteFallback" => byte_fallback = true,
-            "Strip" => strips_space |= text(component, "content", "") == " " && component.get("start") != Some(&0.into()),
+            "Strip" => {
+                strips_space |= text(component, "content", "") == " "
+                    && component.get("start") != Some(&0.into())
+            }
             _ => {}
         }
     }
@@ -81,13 +90,15 @@ fn bytes(piece: &str, spelling: &Spelling, alphabet: &HashMap<char, u8>) -> Vec<
             let bytes: Option<Vec<u8>> = piece.chars().map(|c| alphabet.get(&c).copied()).collect();
             bytes.unwrap_or_else(|| piece.as_bytes().to_vec())
         }
-        Spelling::Mark { replacements, byte_fallback } => match byte_of(piece).filter(|_| *byte_fallback) {
-            Some(byte) => vec![byte],
-            None => replacements
-                .iter()
-                .fold(piece.to_owned(), |text, (mark, to)| text.replace(mark, to))
-                .into_bytes(),
-        },
+        Spelling::Mark { replacements, byte_fallback } => {
+            match byte_of(piece).filter(|_| *byte_fallback) {
+                Some(byte) => vec![byte],
+                None => replacements
+                    .iter()
+                    .fold(piece.to_owned(), |text, (mark, to)| text.replace(mark, to))
+                    .into_bytes(),
+            }
+        }
         Spelling::WordPiece { prefix } => match piece.strip_prefix(prefix.as_str()) {
             Some(rest) => rest.as_bytes().to_vec(),
             None => format!(" {piece}").into_bytes(),
@@ -110,7 +121,8 @@ pub(crate) fn byte_alphabet() -> HashMap<char, u8> {
             b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => (char::from(byte), byte),
             _ => {
                 moved += 1;
-                let c = char::from_u32(0x100 + moved - 1).expect("invariant: 68 characters from U+0100 on exist");
+                let c = char::from_u32(0x100 + moved - 1)
+                    .expect("invariant: 68 characters from U+0100 on exist");
                 (c, byte)
             }
         })

@@ -59,9 +59,16 @@ pub(super) struct Checked {
 ///
 /// # Errors
 /// [`TokensError::Invalid`] with every problem.
-pub(super) fn check(json: &[u8], extra: &[Added], vocab_size: usize) -> Result<Checked, TokensError> {
+pub(super) fn check(
+    json: &[u8],
+    extra: &[Added],
+    vocab_size: usize,
+) -> Result<Checked, TokensError> {
     if json.len() > MAX_BYTES {
-        return Err(TokensError::invalid(format!("it has {} bytes, more than {MAX_BYTES}", json.len())));
+        return Err(TokensError::invalid(format!(
+            "it has {} bytes, more than {MAX_BYTES}",
+            json.len()
+        )));
     }
     let top: Entries<&RawValue> = serde_json::from_slice(json)
         .map_err(|error| TokensError::invalid(format!("it is not a JSON object: {error}")))?;
@@ -143,10 +150,17 @@ fn check_added(added: &[Added], model: &ModelPart, vocab_size: usize, problems: 
             problems.push(format!("added token {} has {} bytes", token.id, token.content.len()));
         }
         if token.id as usize >= vocab_size {
-            problems.push(format!("added token `{name}` has id {}, but the model has {vocab_size} ids", token.id));
+            problems.push(format!(
+                "added token `{name}` has id {}, but the model has {vocab_size} ids",
+                token.id
+            ));
         }
         if let Some(other) = ids.insert(token.id, &token.content) {
-            problems.push(format!("added tokens `{}` and `{name}` share id {}", json::shorten(other), token.id));
+            problems.push(format!(
+                "added tokens `{}` and `{name}` share id {}",
+                json::shorten(other),
+                token.id
+            ));
         }
         if contents.insert(&token.content, token.id).is_some() {
             problems.push(format!("added token `{name}` occurs twice"));
@@ -154,7 +168,11 @@ fn check_added(added: &[Added], model: &ModelPart, vocab_size: usize, problems: 
         if let Some(other) = by_id.get(&token.id)
             && *other != token.content
         {
-            problems.push(format!("added token `{name}` takes id {} from `{}`", token.id, json::shorten(other)));
+            problems.push(format!(
+                "added token `{name}` takes id {} from `{}`",
+                token.id,
+                json::shorten(other)
+            ));
         }
     }
 }

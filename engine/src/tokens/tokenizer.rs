@@ -14,8 +14,8 @@ use std::{
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 use tokenizers::{
-    Model as _, ModelWrapper, NormalizedString, Normalizer as _, OffsetType, PreTokenizedString, PreTokenizer as _,
-    Token, normalizer::Range as TextRange,
+    Model as _, ModelWrapper, NormalizedString, Normalizer as _, OffsetType, PreTokenizedString,
+    PreTokenizer as _, Token, normalizer::Range as TextRange,
 };
 
 use super::{
@@ -47,7 +47,11 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TokensError::Invalid`], which lists every problem at once.
-    pub fn from_json(json: &[u8], config: Option<&Value>, vocab_size: usize) -> Result<Self, TokensError> {
+    pub fn from_json(
+        json: &[u8],
+        config: Option<&Value>,
+        vocab_size: usize,
+    ) -> Result<Self, TokensError> {
         let extra = config.map(guard::added_in_config).unwrap_or_default();
         let checked = guard::check(json, &extra, vocab_size)?;
         let loaded = loader::load(&checked)?;
@@ -157,13 +161,18 @@ impl Tokenizer {
     fn decode_with(&self, ids: &[u32], skip_special: bool) -> String {
         let decoded = guarded(|| self.inner.decode(ids, skip_special));
         decoded.unwrap_or_else(|_| {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| self.vocabulary.bytes(*id)).copied().collect();
+            let bytes: Vec<u8> =
+                ids.iter().flat_map(|id| self.vocabulary.bytes(*id)).copied().collect();
             String::from_utf8_lossy(&bytes).into_owned()
         })
     }
 
     /// Encodes with `controls` as the only control tokens.
-    fn encode_with(&self, text: &str, controls: &[(Range<usize>, &Added)]) -> Result<Vec<u32>, TokensError> {
+    fn encode_with(
+        &self,
+        text: &str,
+        controls: &[(Range<usize>, &Added)],
+    ) -> Result<Vec<u32>, TokensError> {
         let pieces = pieces(text, controls);
         let ids = guarded(|| {
             let mut split = PreTokenizedString::from(text);
@@ -219,9 +228,14 @@ fn pieces(text: &str, controls: &[(Range<usize>, &Added)]) -> Vec<(Range<usize>,
 
 type Split = (NormalizedString, Option<Vec<Token>>);
 
-fn cut(whole: &NormalizedString, pieces: &[(Range<usize>, Option<u32>)]) -> tokenizers::Result<Vec<Split>> {
+fn cut(
+    whole: &NormalizedString,
+    pieces: &[(Range<usize>, Option<u32>)],
+) -> tokenizers::Result<Vec<Split>> {
     let slice = |range: &Range<usize>| {
-        whole.slice(TextRange::Normalized(range.clone())).ok_or("a control token's span cuts a character")
+        whole
+            .slice(TextRange::Normalized(range.clone()))
+            .ok_or("a control token's span cuts a character")
     };
     let mut parts = Vec::with_capacity(pieces.len());
     for (range, id) in pieces {
@@ -235,7 +249,8 @@ fn cut(whole: &NormalizedString, pieces: &[(Range<usize>, Option<u32>)]) -> toke
 /// Whether a token that must be a word of its own is one here.
 fn stands_alone(text: &str, span: &Range<usize>) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    !text[..span.start].chars().next_back().is_some_and(is_word) && !text[span.end..].chars().next().is_some_and(is_word)
+    !text[..span.start].chars().next_back().is_some_and(is_word)
+        && !text[span.end..].chars().next().is_some_and(is_word)
 }
 
 /// Runs the crate's code; a panic in it becomes an error. The guard should leave it no reason to.
@@ -267,7 +282,8 @@ fn affixes(config: &Value, inner: &tokenizers::Tokenizer) -> Option<(Vec<u32>, V
     let id = |name: &str| token_text(config.get(name)?).and_then(|it| inner.token_to_id(it));
     let add_bos = flag("add_bos_token")?;
     let before = if add_bos { vec![id("bos_token")?] } else { Vec::new() };
-    let after = if flag("add_eos_token").unwrap_or(false) { vec![id("eos_token")?] } else { Vec::new() };
+    let after =
+        if flag("add_eos_token").unwrap_or(false) { vec![id("eos_token")?] } else { Vec::new() };
     Some((before, after))
 }
 

@@ -17,15 +17,9 @@ pub(in crate::tokens) enum ModelPart {
     /// Byte-pair encoding.
     Bpe(Bpe),
     /// WordPiece or WordLevel: the section, and its vocabulary.
-    Words {
-        section: Value,
-        vocab: Vec<(String, u32)>,
-    },
+    Words { section: Value, vocab: Vec<(String, u32)> },
     /// Unigram: the section, and its pieces in the order of ids.
-    Unigram {
-        section: Value,
-        pieces: Vec<String>,
-    },
+    Unigram { section: Value, pieces: Vec<String> },
 }
 
 /// Byte-pair encoding with its vocabulary and its merges, best first.
@@ -75,7 +69,11 @@ impl Bpe {
     }
 }
 
-pub(super) fn check(section: &RawValue, vocab_size: usize, problems: &mut Vec<String>) -> Option<ModelPart> {
+pub(super) fn check(
+    section: &RawValue,
+    vocab_size: usize,
+    problems: &mut Vec<String>,
+) -> Option<ModelPart> {
     let fields: Entries<&RawValue> = match serde_json::from_str(section.get()) {
         Ok(fields) => fields,
         Err(error) => {
@@ -84,7 +82,8 @@ pub(super) fn check(section: &RawValue, vocab_size: usize, problems: &mut Vec<St
         }
     };
     let fields = fields.into_map("model", problems);
-    let kind: Option<String> = fields.get("type").and_then(|it| serde_json::from_str(it.get()).ok());
+    let kind: Option<String> =
+        fields.get("type").and_then(|it| serde_json::from_str(it.get()).ok());
     let kind = kind.or_else(|| fields.contains_key("merges").then(|| "BPE".to_owned()));
     match kind.as_deref() {
         Some("BPE") => bpe(&fields, vocab_size, problems).map(ModelPart::Bpe),
@@ -104,7 +103,11 @@ pub(super) fn check(section: &RawValue, vocab_size: usize, problems: &mut Vec<St
 type Fields<'a> = HashMap<String, &'a RawValue>;
 
 /// A field that may be absent or null.
-fn field<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str, problems: &mut Vec<String>) -> Option<T> {
+fn field<'a, T: Deserialize<'a>>(
+    fields: &Fields<'a>,
+    name: &str,
+    problems: &mut Vec<String>,
+) -> Option<T> {
     match serde_json::from_str::<Option<T>>(fields.get(name)?.get()) {
         Ok(value) => value,
         Err(error) => {
@@ -118,7 +121,9 @@ fn bpe(fields: &Fields<'_>, vocab_size: usize, problems: &mut Vec<String>) -> Op
     if let Some(dropout) = field::<f64>(fields, "dropout", problems)
         && dropout != 0.0
     {
-        problems.push(format!("model.dropout is {dropout}: the same text would give other ids each time"));
+        problems.push(format!(
+            "model.dropout is {dropout}: the same text would give other ids each time"
+        ));
     }
     let bpe = Bpe {
         vocab: vocab(fields, vocab_size, problems)?,
@@ -170,7 +175,11 @@ fn check_affix(name: &str, affix: Option<&str>, problems: &mut Vec<String>) {
     }
 }
 
-fn vocab(fields: &Fields<'_>, vocab_size: usize, problems: &mut Vec<String>) -> Option<Vec<(String, u32)>> {
+fn vocab(
+    fields: &Fields<'_>,
+    vocab_size: usize,
+    problems: &mut Vec<String>,
+) -> Option<Vec<(String, u32)>> {
     let Some(section) = fields.get("vocab") else {
         problems.push("model has no vocab".into());
         return None;
@@ -195,7 +204,10 @@ fn vocab(fields: &Fields<'_>, vocab_size: usize, problems: &mut Vec<String>) -> 
             bad.push(format!("`{}` and `{}` share id {id}", shorten(other), shorten(piece)));
         }
         if *id as usize >= vocab_size {
-            bad.push(format!("`{}` has id {id}, but the model has {vocab_size} ids", shorten(piece)));
+            bad.push(format!(
+                "`{}` has id {id}, but the model has {vocab_size} ids",
+                shorten(piece)
+            ));
         }
     }
     bad.finish();
@@ -219,9 +231,12 @@ fn merges(fields: &Fields<'_>, problems: &mut Vec<String>) -> Option<Vec<(String
         Ok(Merges::Lines(lines)) => {
             let mut bad = Listed::new("merges", problems);
             let mut pairs = Vec::with_capacity(lines.len());
-            for (rank, line) in lines.iter().enumerate().filter(|it| !it.1.starts_with("#version")) {
+            for (rank, line) in lines.iter().enumerate().filter(|it| !it.1.starts_with("#version"))
+            {
                 match line.split_once(' ') {
-                    Some((left, right)) if !right.contains(' ') => pairs.push((left.to_owned(), right.to_owned())),
+                    Some((left, right)) if !right.contains(' ') => {
+                        pairs.push((left.to_owned(), right.to_owned()))
+                    }
                     _ => bad.push(format!("merge {rank} (`{}`) is not two pieces", shorten(line))),
                 }
             }
@@ -274,10 +289,15 @@ fn unigram(
         problems.push("model.vocab is empty".into());
     }
     if vocab.len() > vocab_size {
-        problems.push(format!("the vocabulary has {} pieces, but the model has {vocab_size} ids", vocab.len()));
+        problems.push(format!(
+            "the vocabulary has {} pieces, but the model has {vocab_size} ids",
+            vocab.len()
+        ));
     }
     match field::<u64>(fields, "unk_id", problems) {
-        Some(id) if id >= vocab.len() as u64 => problems.push(format!("unk_id {id} is outside the vocabulary")),
+        Some(id) if id >= vocab.len() as u64 => {
+            problems.push(format!("unk_id {id} is outside the vocabulary"))
+        }
         Some(_) => {}
         None => problems.push("model has no unk_id".into()),
     }
@@ -286,7 +306,9 @@ fn unigram(
 }
 
 fn value(section: &RawValue, problems: &mut Vec<String>) -> Option<Value> {
-    serde_json::from_str(section.get()).map_err(|error| problems.push(format!("model: {error}"))).ok()
+    serde_json::from_str(section.get())
+        .map_err(|error| problems.push(format!("model: {error}")))
+        .ok()
 }
 
 /// Problems of one kind: the first few in words, the rest as a count.
