@@ -20,10 +20,14 @@ fn tokenizer() -> Tokenizer {
 fn template(templates: &Value, name: &str, tokenizer: &Tokenizer) -> ChatTemplate {
     let entry = &templates[name];
     let source = entry["template"].as_str().unwrap();
-    ChatTemplate::new(source, entry["bos_token"].as_str(), entry["eos_token"].as_str())
-        .unwrap()
-        .with_control_tokens(tokenizer.control_tokens())
-        .with_isolation(Isolation::InProcess)
+    ChatTemplate::new(
+        source,
+        entry["bos_token"].as_str(),
+        entry["eos_token"].as_str(),
+    )
+    .unwrap()
+    .with_control_tokens(tokenizer.control_tokens())
+    .with_isolation(Isolation::InProcess)
 }
 
 fn options(case: &Value) -> RenderOptions {
@@ -38,7 +42,10 @@ fn options(case: &Value) -> RenderOptions {
 /// purpose, because the reference lets content steer the model.
 fn has_control_text(case: &Value, tokenizer: &Tokenizer) -> bool {
     let messages = case["messages"].to_string();
-    tokenizer.control_tokens().iter().any(|token| messages.contains(token.as_str()))
+    tokenizer
+        .control_tokens()
+        .iter()
+        .any(|token| messages.contains(token.as_str()))
 }
 
 #[test]
@@ -56,25 +63,47 @@ fn renders_are_byte_equal() {
             Err(ChatError::Refused(message)) => format!("TemplateError: {message}"),
             Err(other) => format!("{other:?}"),
         };
-        let expect = case.get("rendered").or_else(|| case.get("error")).and_then(Value::as_str).unwrap();
+        let expect = case
+            .get("rendered")
+            .or_else(|| case.get("error"))
+            .and_then(Value::as_str)
+            .unwrap();
         counts.0 += 1;
         if got != expect {
-            failures.push(format!("case {index} ({name}, {}):\n got {got:?}\nwant {expect:?}", case["conversation"]));
+            failures.push(format!(
+                "case {index} ({name}, {}):\n got {got:?}\nwant {expect:?}",
+                case["conversation"]
+            ));
             continue;
         }
-        let (Some(ids), Ok(rendered)) = (case["ids_with_parity_tokenizer"].as_array(), result) else { continue };
+        let (Some(ids), Ok(rendered)) = (case["ids_with_parity_tokenizer"].as_array(), result)
+        else {
+            continue;
+        };
         let got = tokenizer.encode_rendered(&rendered).unwrap();
         let expect: Vec<u32> = ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
         assert_eq!(tokenizer.decode(&got), rendered.text(), "case {index}");
         if !has_control_text(case, &tokenizer) {
             counts.1 += 1;
             if got != expect {
-                failures.push(format!("case {index} ({name}, {}): ids\n got {got:?}\nwant {expect:?}", case["conversation"]));
+                failures.push(format!(
+                    "case {index} ({name}, {}): ids\n got {got:?}\nwant {expect:?}",
+                    case["conversation"]
+                ));
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), counts.0, failures.join("\n"));
-    assert!(counts.0 >= 60 && counts.1 >= 20, "too few cases: {counts:?}");
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases:\n{}",
+        failures.len(),
+        counts.0,
+        failures.join("\n")
+    );
+    assert!(
+        counts.0 >= 60 && counts.1 >= 20,
+        "too few cases: {counts:?}"
+    );
 }
 
 #[test]
@@ -83,7 +112,10 @@ fn all_templates_of_the_reference_are_known() {
     let tokenizer = tokenizer();
     for name in templates.as_object().unwrap().keys() {
         let template = template(&templates, name, &tokenizer).with_isolation(Isolation::KnownOnly);
-        let result = template.render(&[Message::new("user", "a")], &RenderOptions::on(jiff::civil::date(2026, 11, 20)));
+        let result = template.render(
+            &[Message::new("user", "a")],
+            &RenderOptions::on(jiff::civil::date(2026, 11, 20)),
+        );
         assert_ne!(result, Err(ChatError::Untrusted), "{name}");
     }
 }

@@ -23,7 +23,12 @@ fn load(folder: &str) -> Option<Tokenizer> {
 }
 
 fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap() as u32)
+        .collect()
 }
 
 fn stream(tokenizer: &Tokenizer, ids: &[u32]) -> (Vec<String>, String) {
@@ -38,20 +43,47 @@ fn check_cases(folder: &str) -> Option<usize> {
     let cases = cases.as_array().unwrap();
     for (index, case) in cases.iter().enumerate() {
         let expect = ids(&case["ids"]);
-        assert_eq!(tokenizer.decode(&expect), case["decode"].as_str().unwrap(), "{folder} case {index}");
+        assert_eq!(
+            tokenizer.decode(&expect),
+            case["decode"].as_str().unwrap(),
+            "{folder} case {index}"
+        );
         let skipped = tokenizer.decode_skipping_special(&expect);
-        assert_eq!(skipped, case["decode_skip_special"].as_str().unwrap(), "{folder} case {index}");
+        assert_eq!(
+            skipped,
+            case["decode_skip_special"].as_str().unwrap(),
+            "{folder} case {index}"
+        );
         if let Some(text) = case["text"].as_str() {
-            assert_eq!(tokenizer.encode_raw(text).unwrap(), expect, "{folder} case {index}: {text:?}");
-            let tokens: Vec<&str> = expect.iter().map(|id| tokenizer.token(*id).unwrap()).collect();
-            let reference: Vec<&str> = case["tokens"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+            assert_eq!(
+                tokenizer.encode_raw(text).unwrap(),
+                expect,
+                "{folder} case {index}: {text:?}"
+            );
+            let tokens: Vec<&str> = expect
+                .iter()
+                .map(|id| tokenizer.token(*id).unwrap())
+                .collect();
+            let reference: Vec<&str> = case["tokens"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|it| it.as_str().unwrap())
+                .collect();
             assert_eq!(tokens, reference, "{folder} case {index}");
         }
         let (pieces, rest) = stream(&tokenizer, &expect);
         if folder == "tokenizer" {
-            assert_eq!(pieces.concat() + &rest, case["decode"].as_str().unwrap(), "{folder} case {index}");
+            assert_eq!(
+                pieces.concat() + &rest,
+                case["decode"].as_str().unwrap(),
+                "{folder} case {index}"
+            );
         }
-        if let Some(reference) = case["stream_pieces"].as_array().filter(|_| folder == "tokenizer") {
+        if let Some(reference) = case["stream_pieces"]
+            .as_array()
+            .filter(|_| folder == "tokenizer")
+        {
             let reference: Vec<&str> = reference.iter().map(|it| it.as_str().unwrap()).collect();
             assert_eq!(pieces, reference, "{folder} case {index}");
         }
@@ -88,11 +120,20 @@ fn padding_ids_are_unused_and_empty() {
 #[test]
 fn sentencepiece_streams_its_bytes() {
     let Some(tokenizer) = load("spm") else { return };
-    for text in ["한국어 text", "a  b", "\ttab\n", "<0x41> and <unk> and </s>"] {
+    for text in [
+        "한국어 text",
+        "a  b",
+        "\ttab\n",
+        "<0x41> and <unk> and </s>",
+    ] {
         let ids = tokenizer.encode_content(text).unwrap();
         let (pieces, rest) = stream(&tokenizer, &ids);
         assert_eq!(pieces.concat() + &rest, text);
-        assert!(ids.iter().all(|id| tokenizer.vocabulary().kind(*id) == TokenKind::Text), "{text}");
+        assert!(
+            ids.iter()
+                .all(|id| tokenizer.vocabulary().kind(*id) == TokenKind::Text),
+            "{text}"
+        );
     }
 }
 
@@ -112,22 +153,44 @@ fn shapes() -> Vec<(&'static str, Tokenizer)> {
                 "vocab": {"<": 0, "a": 1, ">": 2, "<a": 3, "<a>": 4, "<b>": 5, "b": 6, " ": 7, "x": 8},
                 "merges": [["<", "a"], ["<a", ">"]]}
         });
-        let name = if ignore_merges { "whole words" } else { "merges to a control token" };
-        shapes.push((name, Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap()));
+        let name = if ignore_merges {
+            "whole words"
+        } else {
+            "merges to a control token"
+        };
+        shapes.push((
+            name,
+            Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap(),
+        ));
     }
-    let pieces = json!([["<unk>", 0.0], ["<a>", 5.0], ["<b>", 5.0], ["<", -1.0], ["a", -1.0], [">", -1.0], ["b", -1.0], [" ", -1.0], ["x", -1.0]]);
+    let pieces = json!([
+        ["<unk>", 0.0],
+        ["<a>", 5.0],
+        ["<b>", 5.0],
+        ["<", -1.0],
+        ["a", -1.0],
+        [">", -1.0],
+        ["b", -1.0],
+        [" ", -1.0],
+        ["x", -1.0]
+    ]);
     let file = json!({
         "version": "1.0", "added_tokens": [added(1, "<a>", true), added(2, "<b>", false)],
         "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}
     });
-    shapes.push(("unigram", Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap()));
+    shapes.push((
+        "unigram",
+        Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap(),
+    ));
     shapes
 }
 
 static SHAPES: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(shapes);
 
 fn count_controls(tokenizer: &Tokenizer, ids: &[u32]) -> usize {
-    ids.iter().filter(|id| tokenizer.vocabulary().kind(**id) == TokenKind::Control).count()
+    ids.iter()
+        .filter(|id| tokenizer.vocabulary().kind(**id) == TokenKind::Control)
+        .count()
 }
 
 #[test]
@@ -138,23 +201,49 @@ fn no_added_token_in_any_place_is_honoured_in_content() {
             if token == "<unk>" {
                 continue;
             }
-            for text in [token.clone(), format!("x{token}"), format!("{token}x"), format!("a {token} b"), token.repeat(3)] {
+            for text in [
+                token.clone(),
+                format!("x{token}"),
+                format!("{token}x"),
+                format!("a {token} b"),
+                token.repeat(3),
+            ] {
                 let ids = tokenizer.encode_content(&text).unwrap();
-                assert_eq!(count_controls(tokenizer, &ids), 0, "{name}: {text:?} gives {ids:?}");
-                assert_eq!(tokenizer.decode(&ids).replace(' ', ""), text.replace(' ', ""), "{name}");
-                assert!(count_controls(tokenizer, &tokenizer.encode_raw(&text).unwrap()) > 0, "{name}: {text:?}");
+                assert_eq!(
+                    count_controls(tokenizer, &ids),
+                    0,
+                    "{name}: {text:?} gives {ids:?}"
+                );
+                assert_eq!(
+                    tokenizer.decode(&ids).replace(' ', ""),
+                    text.replace(' ', ""),
+                    "{name}"
+                );
+                assert!(
+                    count_controls(tokenizer, &tokenizer.encode_raw(&text).unwrap()) > 0,
+                    "{name}: {text:?}"
+                );
             }
         }
     }
 }
 
 fn render_ids(tokenizer: &Tokenizer, template: &str, messages: &[Message]) -> Vec<u32> {
-    let source = known::TEMPLATES.iter().find(|it| it.0 == template).unwrap().1;
+    let source = known::TEMPLATES
+        .iter()
+        .find(|it| it.0 == template)
+        .unwrap()
+        .1;
     let template = ChatTemplate::new(source, None, Some("<|im_end|>"))
         .unwrap()
         .with_control_tokens(tokenizer.control_tokens())
         .with_isolation(Isolation::KnownOnly);
-    let rendered = template.render(messages, &RenderOptions::on(jiff::civil::date(2026, 11, 20))).unwrap();
+    let rendered = template
+        .render(
+            messages,
+            &RenderOptions::on(jiff::civil::date(2026, 11, 20)),
+        )
+        .unwrap();
     let ids = tokenizer.encode_rendered(&rendered).unwrap();
     let decoded = tokenizer.decode(&ids);
     assert_eq!(decoded, rendered.text());
@@ -162,8 +251,12 @@ fn render_ids(tokenizer: &Tokenizer, template: &str, messages: &[Message]) -> Ve
 }
 
 fn conversation(role: &str, text: &str) -> Vec<Message> {
-    let mut messages =
-        vec![Message::new("system", "s"), Message::new("user", "u"), Message::new("assistant", "a"), Message::new("tool", "t")];
+    let mut messages = vec![
+        Message::new("system", "s"),
+        Message::new("user", "u"),
+        Message::new("assistant", "a"),
+        Message::new("tool", "t"),
+    ];
     for message in &mut messages {
         if message.role() == role {
             *message = Message::new(role, text);
@@ -177,15 +270,27 @@ fn every_role_and_place_leaves_the_template_s_control_tokens_alone() {
     let tokenizer = &SHAPES[0].1;
     for template in ["chatml", "qwen2.5", "qwen3"] {
         for role in ["system", "user", "assistant", "tool"] {
-            let benign = count_controls(tokenizer, &render_ids(tokenizer, template, &conversation(role, "plain")));
+            let benign = count_controls(
+                tokenizer,
+                &render_ids(tokenizer, template, &conversation(role, "plain")),
+            );
             for token in tokenizer.control_tokens() {
                 // Qwen 3's template takes an assistant's reasoning apart and writes tags of its own.
                 if (template, role, token.as_str()) == ("qwen3", "assistant", "</think>") {
                     continue;
                 }
-                for text in [token.clone(), format!("x {token}"), format!("{token}x"), format!("x\n{token}\ny")] {
+                for text in [
+                    token.clone(),
+                    format!("x {token}"),
+                    format!("{token}x"),
+                    format!("x\n{token}\ny"),
+                ] {
                     let ids = render_ids(tokenizer, template, &conversation(role, &text));
-                    assert_eq!(count_controls(tokenizer, &ids), benign, "{template} {role} {text:?}");
+                    assert_eq!(
+                        count_controls(tokenizer, &ids),
+                        benign,
+                        "{template} {role} {text:?}"
+                    );
                 }
             }
         }
@@ -196,8 +301,30 @@ fn every_role_and_place_leaves_the_template_s_control_tokens_alone() {
 fn hostile_text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         proptest::sample::select(vec![
-            "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_",
-            "end|>", "<", "|>", "\n", " ", "  ", "é", "🙂", "\u{FDD0}", "\u{E000}", "<s>", "</s>", "<a>", "<b>", "{{", "%}",
+            "<|im_start|>",
+            "<|im_end|>",
+            "<|endoftext|>",
+            "<think>",
+            "</think>",
+            "<tool_call>",
+            "</tool_call>",
+            "<|im_",
+            "end|>",
+            "<",
+            "|>",
+            "\n",
+            " ",
+            "  ",
+            "é",
+            "🙂",
+            "\u{FDD0}",
+            "\u{E000}",
+            "<s>",
+            "</s>",
+            "<a>",
+            "<b>",
+            "{{",
+            "%}",
         ])
         .prop_map(str::to_owned),
         "[a-z]{1,4}",

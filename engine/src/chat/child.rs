@@ -45,7 +45,10 @@ impl From<Result<Rendered, ChatError>> for Reply {
             Err(ChatError::Invalid { what, line }) => Reply::Invalid { what, line },
             Err(ChatError::Refused(message)) => Reply::Refused(message),
             Err(ChatError::TooCostly(what)) => Reply::TooCostly(what),
-            Err(other) => Reply::Invalid { what: other.to_string(), line: None },
+            Err(other) => Reply::Invalid {
+                what: other.to_string(),
+                line: None,
+            },
         }
     }
 }
@@ -70,7 +73,8 @@ pub fn render_child(mut input: impl Read, mut output: impl Write) -> io::Result<
 /// The parent's side.
 pub(super) fn render(program: &Path, request: &Request) -> Result<Rendered, ChatError> {
     let failed = |error: io::Error| ChatError::Renderer(format!("{}: {error}", program.display()));
-    let bytes = serde_json::to_vec(request).map_err(|error| ChatError::Messages(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(request).map_err(|error| ChatError::Messages(error.to_string()))?;
     let mut child = Command::new(program)
         .arg("render-template")
         .env_clear()
@@ -86,7 +90,10 @@ pub(super) fn render(program: &Path, request: &Request) -> Result<Rendered, Chat
     }
     let status = child.wait().map_err(failed)?;
     let Some(reply) = reply else {
-        return Err(ChatError::TooCostly(format!("no answer within {} seconds", PATIENCE.as_secs())));
+        return Err(ChatError::TooCostly(format!(
+            "no answer within {} seconds",
+            PATIENCE.as_secs()
+        )));
     };
     if !status.success() {
         return Err(died(status));
@@ -97,7 +104,9 @@ pub(super) fn render(program: &Path, request: &Request) -> Result<Rendered, Chat
         Ok(Reply::Invalid { what, line }) => Err(ChatError::Invalid { what, line }),
         Ok(Reply::Refused(message)) => Err(ChatError::Refused(message)),
         Ok(Reply::TooCostly(what)) => Err(ChatError::TooCostly(what)),
-        Err(error) => Err(ChatError::Renderer(shorten(&format!("its answer can't be read: {error}")))),
+        Err(error) => Err(ChatError::Renderer(shorten(&format!(
+            "its answer can't be read: {error}"
+        )))),
     }
 }
 
@@ -124,7 +133,9 @@ fn died(status: ExitStatus) -> ChatError {
         Some(libc::SIGXCPU | libc::SIGKILL) => {
             ChatError::TooCostly(format!("more than {CPU_SECONDS} seconds of processor time"))
         }
-        Some(libc::SIGABRT) => ChatError::TooCostly(format!("more than {} MiB of memory", MEMORY_BYTES >> 20)),
+        Some(libc::SIGABRT) => {
+            ChatError::TooCostly(format!("more than {} MiB of memory", MEMORY_BYTES >> 20))
+        }
         Some(_) => ChatError::TooCostly("it used up the stack".into()),
         None => ChatError::Renderer(format!("it ended with {status}")),
     }

@@ -24,6 +24,7 @@ known![
     "macro-loopcontrols",
     "mistral-v0.1",
     "mistral-v0.3",
+    "nano",
     "phi3",
     "qwen2.5",
     "qwen3",
@@ -31,7 +32,10 @@ known![
 ];
 
 static HASHES: LazyLock<Vec<blake3::Hash>> = LazyLock::new(|| {
-    TEMPLATES.iter().map(|(_, source)| blake3::hash(without_generation_tags(source).as_bytes())).collect()
+    TEMPLATES
+        .iter()
+        .map(|(_, source)| blake3::hash(without_generation_tags(source).as_bytes()))
+        .collect()
 });
 
 /// Whether `source` (without generation tags) is, to the byte, a known template.

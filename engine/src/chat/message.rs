@@ -53,25 +53,36 @@ impl Message {
     /// [`ChatError::Messages`], which lists every message that is not an object with a role.
     pub fn list(value: &Value) -> Result<Vec<Self>, ChatError> {
         let Some(items) = value.as_array() else {
-            return Err(ChatError::Messages("expected a JSON array of messages".into()));
+            return Err(ChatError::Messages(
+                "expected a JSON array of messages".into(),
+            ));
         };
         let mut problems = Vec::new();
         let mut messages = Vec::new();
         for (index, item) in items.iter().enumerate() {
             match item.as_object() {
                 Some(fields) if fields.get("role").is_some_and(Value::is_string) => {
-                    messages.push(Self { fields: fields.clone() });
+                    messages.push(Self {
+                        fields: fields.clone(),
+                    });
                 }
                 Some(_) => problems.push(format!("message {index} has no `role`")),
                 None => problems.push(format!("message {index} is not an object")),
             }
         }
-        if problems.is_empty() { Ok(messages) } else { Err(ChatError::Messages(problems.join("; "))) }
+        if problems.is_empty() {
+            Ok(messages)
+        } else {
+            Err(ChatError::Messages(problems.join("; ")))
+        }
     }
 
     /// Who speaks.
     pub fn role(&self) -> &str {
-        self.fields.get("role").and_then(Value::as_str).unwrap_or_default()
+        self.fields
+            .get("role")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// The text, where the content is one.
@@ -95,7 +106,8 @@ mod tests {
 
     #[test]
     fn all_bad_messages_are_named_at_once() {
-        let error = Message::list(&json!([{"role": "user", "content": "a"}, 3, {"content": "b"}])).unwrap_err();
+        let error = Message::list(&json!([{"role": "user", "content": "a"}, 3, {"content": "b"}]))
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("message 1 is not an object"), "{text}");
         assert!(text.contains("message 2 has no `role`"), "{text}");
@@ -103,8 +115,13 @@ mod tests {
 
     #[test]
     fn unknown_fields_stay() {
-        let messages = Message::list(&json!([{"role": "tool", "name": "f", "content": null, "x": [1]}])).unwrap();
-        assert_eq!(messages[0].fields().keys().collect::<Vec<_>>(), ["role", "name", "content", "x"]);
+        let messages =
+            Message::list(&json!([{"role": "tool", "name": "f", "content": null, "x": [1]}]))
+                .unwrap();
+        assert_eq!(
+            messages[0].fields().keys().collect::<Vec<_>>(),
+            ["role", "name", "content", "x"]
+        );
         assert_eq!(messages[0].content(), None);
     }
 }

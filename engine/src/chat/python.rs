@@ -12,7 +12,11 @@ const MAX_DEPTH: usize = 128;
 
 /// `value | tojson`, with transformers' meaning: nothing is escaped for HTML, `ensure_ascii` is
 /// false, and `indent`, `separators` and `sort_keys` are Python's.
-pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    value: &Value,
+    indent: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(it) => Some(it),
         None => options.get::<Option<Value>>("indent")?,
@@ -25,15 +29,25 @@ pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> R
     let separators = options.get::<Option<Vec<String>>>("separators")?;
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators must be a pair")),
-        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "separators must be a pair",
+            ));
+        }
+        None => (
+            if indent.is_some() { "," } else { ", " }.to_owned(),
+            ": ".to_owned(),
+        ),
     };
     let writer = JsonWriter {
         indent,
         item,
         key,
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        ensure_ascii: options
+            .get::<Option<bool>>("ensure_ascii")?
+            .unwrap_or(false),
     };
     options.assert_all_used()?;
     let mut out = String::new();
@@ -45,10 +59,12 @@ fn indent_text(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.to_owned());
     }
-    let spaces = value
-        .as_usize()
-        .filter(|&it| it <= 64)
-        .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "indent must be a number from 0 to 64"))?;
+    let spaces = value.as_usize().filter(|&it| it <= 64).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            "indent must be a number from 0 to 64",
+        )
+    })?;
     Ok(" ".repeat(spaces))
 }
 
@@ -63,7 +79,10 @@ struct JsonWriter {
 impl JsonWriter {
     fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
-            return Err(Error::new(ErrorKind::BadSerialization, "value is nested too deeply"));
+            return Err(Error::new(
+                ErrorKind::BadSerialization,
+                "value is nested too deeply",
+            ));
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
@@ -193,7 +212,11 @@ fn float(value: f64) -> String {
         return format!("{digits}e{sign}{exponent:0>2}");
     }
     let text = value.to_string();
-    if text.contains('.') { text } else { format!("{text}.0") }
+    if text.contains('.') {
+        text
+    } else {
+        format!("{text}.0")
+    }
 }
 
 /// `str(value)`: `True`, `None`, and `repr` inside lists and maps.
@@ -210,7 +233,10 @@ pub(super) fn to_str(value: &Value) -> Result<String, Error> {
 
 fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
-        return Err(Error::new(ErrorKind::InvalidOperation, "value is nested too deeply"));
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "value is nested too deeply",
+        ));
     }
     match value.kind() {
         ValueKind::Undefined => {}
@@ -248,7 +274,11 @@ fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
 
 /// A string as `repr` quotes it (without Python's escapes of characters that can't be printed).
 fn quoted(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for c in text.chars() {
         match c {
@@ -289,12 +319,18 @@ mod tests {
             json(value.clone(), None),
             "{\"b\": [1, 2.0, 1e-05, 1e+22, 0.1], \"a\": \"<é\\\"\\u001f\u{7f}>\", \"c\": {}, \"d\": []}"
         );
-        assert_eq!(json(serde_json::json!({"a": [1], "b": []}), Some(2)), "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}");
+        assert_eq!(
+            json(serde_json::json!({"a": [1], "b": []}), Some(2)),
+            "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}"
+        );
     }
 
     #[test]
     fn str_is_python_s() {
         let value = serde_json::json!([true, null, "it's", {"a": 1.5}]);
-        assert_eq!(to_str(&Value::from(minijinja::value::Serde(value))).unwrap(), "[True, None, \"it's\", {'a': 1.5}]");
+        assert_eq!(
+            to_str(&Value::from(minijinja::value::Serde(value))).unwrap(),
+            "[True, None, \"it's\", {'a': 1.5}]"
+        );
     }
 }

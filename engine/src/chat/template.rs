@@ -47,7 +47,12 @@ pub struct RenderOptions {
 impl RenderOptions {
     /// Opens the assistant's turn, without tools or further variables.
     pub fn on(today: Date) -> Self {
-        Self { tools: None, add_generation_prompt: true, kwargs: Map::new(), today }
+        Self {
+            tools: None,
+            add_generation_prompt: true,
+            kwargs: Map::new(),
+            today,
+        }
     }
 }
 
@@ -97,7 +102,11 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError::Invalid`] if the source is longer than any honest one. Its syntax is only
     /// looked at by [`ChatTemplate::render`].
-    pub fn new(source: &str, bos_token: Option<&str>, eos_token: Option<&str>) -> Result<Self, ChatError> {
+    pub fn new(
+        source: &str,
+        bos_token: Option<&str>,
+        eos_token: Option<&str>,
+    ) -> Result<Self, ChatError> {
         if source.len() > MAX_SOURCE {
             let what = format!("it has {} bytes, more than {MAX_SOURCE}", source.len());
             return Err(ChatError::Invalid { what, line: None });
@@ -135,7 +144,11 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError::Refused`] with the template's own words, or that the template is broken or
     /// costs too much.
-    pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<Rendered, ChatError> {
+    pub fn render(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Rendered, ChatError> {
         let request = self.request(messages, options);
         match &self.isolation {
             Isolation::InProcess => request.render(),
@@ -147,13 +160,22 @@ impl ChatTemplate {
 
     fn request(&self, messages: &[Message], options: &RenderOptions) -> Request {
         let mut context = Map::new();
-        let messages = messages.iter().map(|it| Value::Object(it.fields().clone())).collect();
+        let messages = messages
+            .iter()
+            .map(|it| Value::Object(it.fields().clone()))
+            .collect();
         context.insert("messages".into(), Value::Array(messages));
         context.insert("tools".into(), options.tools.clone().unwrap_or(Value::Null));
         context.insert("documents".into(), Value::Null);
-        context.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
+        context.insert(
+            "add_generation_prompt".into(),
+            options.add_generation_prompt.into(),
+        );
         let mut variables = Vec::new();
-        for (name, token) in [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)] {
+        for (name, token) in [
+            ("bos_token", &self.bos_token),
+            ("eos_token", &self.eos_token),
+        ] {
             if let Some(token) = token {
                 variables.push(name.to_owned());
                 context.insert(name.into(), token.clone().into());
@@ -192,8 +214,12 @@ mod iso_date {
         serializer.collect_str(date)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Date, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -203,7 +229,13 @@ impl Request {
         let text = environment::render(&self.source, &self.context, self.today)?;
         let mut texts = vec![self.source.clone()];
         for name in &self.variables {
-            texts.push(self.context.get(name).and_then(Value::as_str).unwrap_or_default().to_owned());
+            texts.push(
+                self.context
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
         }
         let mut inputs: Vec<&str> = vec![&self.source, &text];
         inputs.extend(self.control_tokens.iter().map(String::as_str));
@@ -211,15 +243,23 @@ impl Request {
             inputs.push(key);
             collect_texts(value, &mut inputs);
         }
-        let control_spans =
-            provenance::control_spans(&Written { texts }, &inputs, &self.control_tokens, &text, |written| {
+        let control_spans = provenance::control_spans(
+            &Written { texts },
+            &inputs,
+            &self.control_tokens,
+            &text,
+            |written| {
                 let mut context = self.context.clone();
                 for (name, value) in self.variables.iter().zip(&written.texts[1..]) {
                     context.insert(name.clone(), value.clone().into());
                 }
                 environment::render(&written.texts[0], &context, self.today)
-            });
-        Ok(Rendered { text, control_spans })
+            },
+        );
+        Ok(Rendered {
+            text,
+            control_spans,
+        })
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokenizers::{
-    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper,
+    PreTokenizerWrapper,
     models::bpe::{BPE, Vocab},
 };
 
@@ -36,16 +37,30 @@ pub(super) fn load(checked: &Checked) -> Result<Loaded, TokensError> {
 fn assemble(checked: &Checked) -> Result<Loaded, String> {
     let model = match &checked.model {
         ModelPart::Bpe(bpe) => build_bpe(bpe)?,
-        ModelPart::Words { section, .. } | ModelPart::Unigram { section, .. } => part("model", section)?,
+        ModelPart::Words { section, .. } | ModelPart::Unigram { section, .. } => {
+            part("model", section)?
+        }
     };
     let mut inner = tokenizers::Tokenizer::new(model);
     let text = |error: tokenizers::Error| error.to_string();
     inner
-        .with_normalizer(optional::<NormalizerWrapper>("normalizer", checked.normalizer.as_ref())?)
+        .with_normalizer(optional::<NormalizerWrapper>(
+            "normalizer",
+            checked.normalizer.as_ref(),
+        )?)
         .map_err(text)?
-        .with_pre_tokenizer(optional::<PreTokenizerWrapper>("pre_tokenizer", checked.pre_tokenizer.as_ref())?)
-        .with_post_processor(optional::<PostProcessorWrapper>("post_processor", checked.post_processor.as_ref())?)
-        .with_decoder(optional::<DecoderWrapper>("decoder", checked.decoder.as_ref())?);
+        .with_pre_tokenizer(optional::<PreTokenizerWrapper>(
+            "pre_tokenizer",
+            checked.pre_tokenizer.as_ref(),
+        )?)
+        .with_post_processor(optional::<PostProcessorWrapper>(
+            "post_processor",
+            checked.post_processor.as_ref(),
+        )?)
+        .with_decoder(optional::<DecoderWrapper>(
+            "decoder",
+            checked.decoder.as_ref(),
+        )?);
     let added = checked.added.iter().map(|it| AddedToken {
         content: it.content.clone(),
         single_word: it.single_word,
@@ -60,10 +75,16 @@ fn assemble(checked: &Checked) -> Result<Loaded, String> {
         if got != Some(token.id) {
             // The crate numbers added tokens itself, one after the other.
             let text = token.content.escape_debug();
-            return Err(format!("added token `{text}` has id {}, but its place is {got:?}", token.id));
+            return Err(format!(
+                "added token `{text}` has id {}, but its place is {got:?}",
+                token.id
+            ));
         }
     }
-    Ok(Loaded { plain_model: plain_model(checked)?, inner })
+    Ok(Loaded {
+        plain_model: plain_model(checked)?,
+        inner,
+    })
 }
 
 fn part<T: DeserializeOwned>(name: &str, section: &Value) -> Result<T, String> {
@@ -91,13 +112,20 @@ fn build_bpe(bpe: &Bpe) -> Result<ModelWrapper, String> {
     if let Some(suffix) = &bpe.end_of_word_suffix {
         builder = builder.end_of_word_suffix(suffix.clone());
     }
-    builder.build().map(ModelWrapper::BPE).map_err(|error| format!("model: {error}"))
+    builder
+        .build()
+        .map(ModelWrapper::BPE)
+        .map_err(|error| format!("model: {error}"))
 }
 
 fn plain_model(checked: &Checked) -> Result<Option<ModelWrapper>, String> {
     let controls = ids_by_text(&checked.added);
     let unk = checked.model.unk_token();
-    if !checked.model.pieces().any(|(piece, _)| controls.contains_key(piece) && Some(piece) != unk) {
+    if !checked
+        .model
+        .pieces()
+        .any(|(piece, _)| controls.contains_key(piece) && Some(piece) != unk)
+    {
         return Ok(None);
     }
     match &checked.model {
@@ -105,15 +133,25 @@ fn plain_model(checked: &Checked) -> Result<Option<ModelWrapper>, String> {
         ModelPart::Words { section, .. } => {
             let mut section = section.clone();
             if let Some(vocab) = section.get_mut("vocab").and_then(Value::as_object_mut) {
-                vocab.retain(|piece, _| !controls.contains_key(piece.as_str()) || Some(piece.as_str()) == unk);
+                vocab.retain(|piece, _| {
+                    !controls.contains_key(piece.as_str()) || Some(piece.as_str()) == unk
+                });
             }
             part("model", &section).map(Some)
         }
         ModelPart::Unigram { section, .. } => {
             let mut section = section.clone();
             // Places are ids here, so a piece can't go; it becomes one that no text holds.
-            for (id, entry) in section.get_mut("vocab").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
-                let is_control = entry[0].as_str().is_some_and(|it| controls.contains_key(it) && Some(it) != unk);
+            for (id, entry) in section
+                .get_mut("vocab")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
+                let is_control = entry[0]
+                    .as_str()
+                    .is_some_and(|it| controls.contains_key(it) && Some(it) != unk);
                 if is_control {
                     entry[0] = format!("\u{10FFFF}control {id}\u{10FFFF}").into();
                 }
@@ -126,10 +164,15 @@ fn plain_model(checked: &Checked) -> Result<Option<ModelWrapper>, String> {
 /// Byte-pair encoding makes a control token only through a merge, from a single character, or
 /// where whole words are looked up first.
 fn plain_bpe(bpe: &Bpe, controls: &HashMap<&str, u32>) -> Result<Option<ModelWrapper>, String> {
-    let is_control = |piece: &str| controls.contains_key(piece) && Some(piece) != bpe.unk_token.as_deref();
-    let merges_to_control =
-        |(left, right): &(String, String)| bpe.merged(left, right).is_some_and(|it| is_control(&it));
-    let single = bpe.vocab.iter().any(|(piece, _)| is_control(piece) && piece.chars().count() == 1);
+    let is_control =
+        |piece: &str| controls.contains_key(piece) && Some(piece) != bpe.unk_token.as_deref();
+    let merges_to_control = |(left, right): &(String, String)| {
+        bpe.merged(left, right).is_some_and(|it| is_control(&it))
+    };
+    let single = bpe
+        .vocab
+        .iter()
+        .any(|(piece, _)| is_control(piece) && piece.chars().count() == 1);
     if !bpe.ignore_merges && !single && !bpe.merges.iter().any(merges_to_control) {
         return Ok(None);
     }

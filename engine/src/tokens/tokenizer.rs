@@ -14,8 +14,8 @@ use std::{
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 use tokenizers::{
-    Model as _, ModelWrapper, NormalizedString, Normalizer as _, OffsetType, PreTokenizedString, PreTokenizer as _,
-    Token, normalizer::Range as TextRange,
+    Model as _, ModelWrapper, NormalizedString, Normalizer as _, OffsetType, PreTokenizedString,
+    PreTokenizer as _, Token, normalizer::Range as TextRange,
 };
 
 use super::{
@@ -47,7 +47,11 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TokensError::Invalid`], which lists every problem at once.
-    pub fn from_json(json: &[u8], config: Option<&Value>, vocab_size: usize) -> Result<Self, TokensError> {
+    pub fn from_json(
+        json: &[u8],
+        config: Option<&Value>,
+        vocab_size: usize,
+    ) -> Result<Self, TokensError> {
         let extra = config.map(guard::added_in_config).unwrap_or_default();
         let checked = guard::check(json, &extra, vocab_size)?;
         let loaded = loader::load(&checked)?;
@@ -58,7 +62,10 @@ impl Tokenizer {
             .match_kind(MatchKind::LeftmostLongest)
             .build(checked.added.iter().map(|it| &it.content))
             .map_err(|error| TokensError::invalid(format!("added_tokens: {error}")))?;
-        let unk_id = checked.model.unk_token().and_then(|it| loaded.inner.token_to_id(it));
+        let unk_id = checked
+            .model
+            .unk_token()
+            .and_then(|it| loaded.inner.token_to_id(it));
         let affixes = config.and_then(|it| affixes(it, &loaded.inner));
         Ok(Self {
             inner: loaded.inner,
@@ -104,7 +111,10 @@ impl Tokenizer {
         let text = rendered.text();
         let mut controls = Vec::new();
         for span in rendered.control_spans() {
-            let token = self.added.iter().find(|it| it.content == text[span.clone()]);
+            let token = self
+                .added
+                .iter()
+                .find(|it| it.content == text[span.clone()]);
             if let Some(token) = token.filter(|it| !it.single_word || stands_alone(text, span)) {
                 controls.push((span.clone(), token));
             }
@@ -112,7 +122,10 @@ impl Tokenizer {
         let found = self.matcher.find_iter(text).map(|it| it.range());
         if self.plain_model.is_none() && found.eq(controls.iter().map(|it| it.0.clone())) {
             let ids = self.encode_honouring_all(text, false)?;
-            let count = ids.iter().filter(|id| self.control_ids.contains(id)).count();
+            let count = ids
+                .iter()
+                .filter(|id| self.control_ids.contains(id))
+                .count();
             if count == controls.len() {
                 return Ok(ids);
             }
@@ -151,19 +164,31 @@ impl Tokenizer {
     }
 
     fn encode_honouring_all(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokensError> {
-        guarded(|| self.inner.encode(text, add_special).map(|it| it.get_ids().to_vec()))
+        guarded(|| {
+            self.inner
+                .encode(text, add_special)
+                .map(|it| it.get_ids().to_vec())
+        })
     }
 
     fn decode_with(&self, ids: &[u32], skip_special: bool) -> String {
         let decoded = guarded(|| self.inner.decode(ids, skip_special));
         decoded.unwrap_or_else(|_| {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| self.vocabulary.bytes(*id)).copied().collect();
+            let bytes: Vec<u8> = ids
+                .iter()
+                .flat_map(|id| self.vocabulary.bytes(*id))
+                .copied()
+                .collect();
             String::from_utf8_lossy(&bytes).into_owned()
         })
     }
 
     /// Encodes with `controls` as the only control tokens.
-    fn encode_with(&self, text: &str, controls: &[(Range<usize>, &Added)]) -> Result<Vec<u32>, TokensError> {
+    fn encode_with(
+        &self,
+        text: &str,
+        controls: &[(Range<usize>, &Added)],
+    ) -> Result<Vec<u32>, TokensError> {
         let pieces = pieces(text, controls);
         let ids = guarded(|| {
             let mut split = PreTokenizedString::from(text);
@@ -177,14 +202,25 @@ impl Tokenizer {
             if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
                 pre_tokenizer.pre_tokenize(&mut split)?;
             }
-            let model = self.plain_model.as_ref().unwrap_or_else(|| self.inner.get_model());
+            let model = self
+                .plain_model
+                .as_ref()
+                .unwrap_or_else(|| self.inner.get_model());
             split.tokenize(|piece| model.tokenize(piece.get()))?;
-            Ok(split.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec())
+            Ok(split
+                .into_encoding(None, 0, OffsetType::None)?
+                .get_ids()
+                .to_vec())
         })?;
         let stray = |id: &&u32| self.control_ids.contains(id) && Some(**id) != self.unk_id;
-        let allowed = controls.iter().filter(|it| Some(it.1.id) != self.unk_id).count();
+        let allowed = controls
+            .iter()
+            .filter(|it| Some(it.1.id) != self.unk_id)
+            .count();
         if ids.iter().filter(stray).count() != allowed {
-            return Err(TokensError::Failed("a text would have become a control token".into()));
+            return Err(TokensError::Failed(
+                "a text would have become a control token".into(),
+            ));
         }
         Ok(ids)
     }
@@ -219,9 +255,14 @@ fn pieces(text: &str, controls: &[(Range<usize>, &Added)]) -> Vec<(Range<usize>,
 
 type Split = (NormalizedString, Option<Vec<Token>>);
 
-fn cut(whole: &NormalizedString, pieces: &[(Range<usize>, Option<u32>)]) -> tokenizers::Result<Vec<Split>> {
+fn cut(
+    whole: &NormalizedString,
+    pieces: &[(Range<usize>, Option<u32>)],
+) -> tokenizers::Result<Vec<Split>> {
     let slice = |range: &Range<usize>| {
-        whole.slice(TextRange::Normalized(range.clone())).ok_or("a control token's span cuts a character")
+        whole
+            .slice(TextRange::Normalized(range.clone()))
+            .ok_or("a control token's span cuts a character")
     };
     let mut parts = Vec::with_capacity(pieces.len());
     for (range, id) in pieces {
@@ -235,7 +276,8 @@ fn cut(whole: &NormalizedString, pieces: &[(Range<usize>, Option<u32>)]) -> toke
 /// Whether a token that must be a word of its own is one here.
 fn stands_alone(text: &str, span: &Range<usize>) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    !text[..span.start].chars().next_back().is_some_and(is_word) && !text[span.end..].chars().next().is_some_and(is_word)
+    !text[..span.start].chars().next_back().is_some_and(is_word)
+        && !text[span.end..].chars().next().is_some_and(is_word)
 }
 
 /// Runs the crate's code; a panic in it becomes an error. The guard should leave it no reason to.
@@ -243,7 +285,9 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(TokensError::Failed(error.to_string())),
-        Err(_) => Err(TokensError::Failed("it broke off in the middle of its work".into())),
+        Err(_) => Err(TokensError::Failed(
+            "it broke off in the middle of its work".into(),
+        )),
     }
 }
 
@@ -260,14 +304,25 @@ fn token_texts(checked: &guard::Checked, vocab_size: usize) -> Vec<Option<Box<st
 /// take tokenizer.json's word.
 fn affixes(config: &Value, inner: &tokenizers::Tokenizer) -> Option<(Vec<u32>, Vec<u32>)> {
     let class = config.get("tokenizer_class").and_then(Value::as_str)?;
-    if !matches!(class.trim_end_matches("Fast"), "LlamaTokenizer" | "CodeLlamaTokenizer") {
+    if !matches!(
+        class.trim_end_matches("Fast"),
+        "LlamaTokenizer" | "CodeLlamaTokenizer"
+    ) {
         return None;
     }
     let flag = |name: &str| config.get(name).and_then(Value::as_bool);
     let id = |name: &str| token_text(config.get(name)?).and_then(|it| inner.token_to_id(it));
     let add_bos = flag("add_bos_token")?;
-    let before = if add_bos { vec![id("bos_token")?] } else { Vec::new() };
-    let after = if flag("add_eos_token").unwrap_or(false) { vec![id("eos_token")?] } else { Vec::new() };
+    let before = if add_bos {
+        vec![id("bos_token")?]
+    } else {
+        Vec::new()
+    };
+    let after = if flag("add_eos_token").unwrap_or(false) {
+        vec![id("eos_token")?]
+    } else {
+        Vec::new()
+    };
     Some((before, after))
 }
 
@@ -290,7 +345,9 @@ pub fn eos_ids(
     }
     let mut ids = listed_ids(config);
     let token = tokenizer_config.and_then(|it| token_text(it.get("eos_token")?));
-    if let Some(id) = token.zip(tokenizer).and_then(|(token, tokenizer)| tokenizer.id_of(token))
+    if let Some(id) = token
+        .zip(tokenizer)
+        .and_then(|(token, tokenizer)| tokenizer.id_of(token))
         && !ids.contains(&id)
     {
         ids.push(id);
@@ -309,5 +366,29 @@ fn listed_ids(config: &Value) -> Vec<u32> {
 
 /// Texts of added tokens by id, for loading.
 pub(super) fn ids_by_text(added: &[Added]) -> HashMap<&str, u32> {
-    added.iter().map(|it| (it.content.as_str(), it.id)).collect()
+    added
+        .iter()
+        .map(|it| (it.content.as_str(), it.id))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_generation_config_decides_what_ends_a_text() {
+        let config = json!({"eos_token_id": 7});
+        assert_eq!(
+            eos_ids(Some(&json!({"eos_token_id": [1, 2]})), &config, None, None),
+            [1, 2]
+        );
+        assert_eq!(eos_ids(Some(&json!({})), &config, None, None), [7]);
+        assert_eq!(
+            eos_ids(None, &json!({"eos_token_id": null}), None, None),
+            [0u32; 0]
+        );
+    }
 }

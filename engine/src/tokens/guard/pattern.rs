@@ -20,7 +20,11 @@ pub(super) fn check(pattern: &str) -> Result<(), &'static str> {
     if pattern.len() > MAX_LEN {
         return Err("is too long");
     }
-    let mut scanner = Scanner { chars: pattern.chars().collect(), position: 0, backtracks: false };
+    let mut scanner = Scanner {
+        chars: pattern.chars().collect(),
+        position: 0,
+        backtracks: false,
+    };
     let shape = scanner.alternatives(0)?;
     if scanner.position < scanner.chars.len() {
         return Err("has a bracket too many");
@@ -114,7 +118,9 @@ impl Scanner {
                 self.position += 1;
                 self.backtracks = true;
             }
-            (Some('<'), _) | (Some('P'), Some('<')) => while self.next().ok_or("has an open name")? != '>' {},
+            (Some('<'), _) | (Some('P'), Some('<')) => {
+                while self.next().ok_or("has an open name")? != '>' {}
+            }
             (Some('i' | 'm' | 's' | 'x' | 'u' | '-'), _) => {
                 while let Some(c) = self.peek()
                     && c != ')'
@@ -189,17 +195,25 @@ impl Scanner {
     /// `{m}`, `{m,}` or `{m,n}` at this position: the upper limit (none for unlimited; for `{m,}`
     /// with a high `m` that `m`), and its length.
     fn counted(&self) -> Option<(Option<u32>, usize)> {
-        let text: String = self.chars[self.position + 1..].iter().take_while(|it| **it != '}').take(24).collect();
+        let text: String = self.chars[self.position + 1..]
+            .iter()
+            .take_while(|it| **it != '}')
+            .take(24)
+            .collect();
         let len = text.chars().count() + 2;
         if self.chars.get(self.position + len - 1) != Some(&'}') {
             return None;
         }
         let high = |it: &str| it.parse::<u32>().unwrap_or(u32::MAX);
         match text.split_once(',') {
-            None if text.bytes().all(|it| it.is_ascii_digit()) && !text.is_empty() => Some((Some(high(&text)), len)),
+            None if text.bytes().all(|it| it.is_ascii_digit()) && !text.is_empty() => {
+                Some((Some(high(&text)), len))
+            }
             Some((low, "")) if high(low) > MAX_COUNT => Some((Some(high(low)), len)),
             Some((_, "")) => Some((None, len)),
-            Some((_, last)) if last.bytes().all(|it| it.is_ascii_digit()) => Some((Some(high(last)), len)),
+            Some((_, last)) if last.bytes().all(|it| it.is_ascii_digit()) => {
+                Some((Some(high(last)), len))
+            }
             _ => None,
         }
     }
