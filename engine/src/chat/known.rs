@@ -24,6 +24,7 @@ known![
     "macro-loopcontrols",
     "mistral-v0.1",
     "mistral-v0.3",
+    "nano",
     "phi3",
     "qwen2.5",
     "qwen3",

@@ -1,6 +1,10 @@
 //! JSON objects whose keys may repeat, so that repeats can be refused.
 
-use std::{collections::HashMap, fmt, marker::PhantomData};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    marker::PhantomData,
+};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -12,10 +16,13 @@ impl<V> Entries<V> {
     pub(super) fn into_map(self, what: &str, problems: &mut Vec<String>) -> HashMap<String, V> {
         let mut map = HashMap::with_capacity(self.0.len());
         for (key, value) in self.0 {
-            if map.contains_key(&key) {
-                problems.push(format!("`{}` occurs twice in {what}", shorten(&key)));
-            } else {
-                map.insert(key, value);
+            match map.entry(key) {
+                Entry::Occupied(place) => {
+                    problems.push(format!("`{}` occurs twice in {what}", shorten(place.key())));
+                }
+                Entry::Vacant(place) => {
+                    place.insert(value);
+                }
             }
         }
         map
@@ -49,7 +56,11 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
 /// A text for an error: not too long, and no control characters.
 pub(super) fn shorten(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    let mut short: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    let mut short: String = text
+        .chars()
+        .take(MAX_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
     if text.chars().nth(MAX_CHARS).is_some() {
         short.push_str("...");
     }
