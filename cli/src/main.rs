@@ -1,3 +1,30 @@
-//! The binary.
+//! The binary `minicrit`: arguments, settings, commands, printing; nothing else.
+//!
+//! The path of every command: [`args`] (what was typed) > [`settings`] (what it means) >
+//! [`commands`] (calls into the engine) > [`printer`]. The environment is read in [`env`] alone.
 
-fn main() {}
+mod args;
+mod env;
+mod settings;
+
+mod errors;
+mod printer;
+mod signals;
+
+mod atomic_file;
+mod data_folder;
+mod memory;
+mod model;
+mod prompt;
+
+mod answer;
+mod chat_loop;
+mod commands;
+
+fn main() -> std::process::ExitCode {
+    signals::install();
+    match args::parse().and_then(|command| commands::execute(command, &env::Environment::read())) {
+        Ok(status) => status.into(),
+        Err(error) => errors::report(&error),
+    }
+}

@@ -1,0 +1,28 @@
+//! Flags of every command that computes.
+
+use clap::Args;
+
+/// How to load and drive a model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Computing")]
+pub struct ComputeArgs {
+    /// Threads [default: the cores this process may use] [env: MINICRIT_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub threads: Option<u32>,
+
+    /// Rows in one prefill step; changes speed and memory, never a result
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: u32,
+
+    /// Context length in tokens [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub ctx: Option<u32>,
+
+    /// Quantize weights at load: only `none` is built so far
+    #[arg(long, value_name = "FORMAT", default_value = "none")]
+    pub quant: String,
+
+    /// Adapter folder: not built yet
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<String>,
+}

@@ -1,0 +1,100 @@
+//! One file for each command. A command gets settings, calls the engine and prints.
+
+mod bench;
+mod completions;
+mod doctor;
+mod list;
+mod run;
+mod score;
+mod show;
+mod tokenize;
+
+use std::{io, process::ExitCode};
+
+pub use run::{banner, tell_figures};
+
+use minicrit_engine::{chat, registry::Registry};
+use minicrit_quant::pool::Threads;
+
+use crate::{
+    args::{self, Command},
+    env::Environment,
+    errors::Failure,
+    printer,
+    settings::{
+        BenchSettings, Compute, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
+    },
+};
+
+/// How a command that did not fail ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// All is done.
+    Done,
+    /// A check found something wrong.
+    Failed,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        use crate::errors::exit;
+        match status {
+            Status::Done => ExitCode::SUCCESS,
+            Status::Failed => ExitCode::from(exit::FAILED),
+            Status::Interrupted => ExitCode::from(exit::INTERRUPTED),
+        }
+    }
+}
+
+/// Runs what was typed; without a command, prints the short help.
+///
+/// # Errors
+/// Whatever the command meets.
+pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::Result<Status> {
+    let Some(command) = command else {
+        printer::data_styled(&args::short_help())?;
+        return Ok(Status::Done);
+    };
+    let registry = Registry::embedded();
+    match command {
+        Command::Run(args) => {
+            let in_terminal = printer::stdin_is_terminal();
+            let settings = RunSettings::resolve(*args, environment, registry, in_terminal)?;
+            with_threads(&settings.compute, || run::run(&settings, environment))
+        }
+        Command::Score(args) => {
+            let settings = ScoreSettings::resolve(args, environment, registry)?;
+            with_threads(&settings.compute, || score::score(&settings))
+        }
+        Command::Tokenize(args) => tokenize::tokenize(&TokenizeSettings::resolve(args, registry)?),
+        Command::Show(args::ShowArgs { model, json }) => {
+            let model = model_or_default(model, environment, registry)?;
+            show::show(&model, registry, json)
+        }
+        Command::Bench(args) => {
+            let settings = BenchSettings::resolve(args, environment, registry)?;
+            with_threads(&settings.compute, || bench::bench(&settings))
+        }
+        Command::List(args::ListArgs { json }) => list::list(registry, json),
+        Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(registry, environment, json),
+        Command::Completions { shell } => completions::completions(shell),
+        Command::RenderTemplate => {
+            chat::render_child(io::stdin().lock(), io::stdout().lock())?;
+            Ok(Status::Done)
+        }
+    }
+}
+
+/// Runs `work` on as many threads as the user wants; candle's loops use the same ones.
+fn with_threads(
+    compute: &Compute,
+    work: impl FnOnce() -> anyhow::Result<Status> + Send,
+) -> anyhow::Result<Status> {
+    let threads = Threads::new(compute.threads).map_err(|error| {
+        Failure::failed("threads", format!("can't start {} threads: {error}", compute.threads))
+            .hint("pass a smaller --threads")
+    })?;
+    threads.run(work)
+}

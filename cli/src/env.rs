@@ -1,0 +1,86 @@
+//! Every environment variable that the program reads, in one place.
+//!
+//! Precedence, everywhere: flag, then environment, then default.
+
+use std::path::PathBuf;
+
+/// Number of threads, where `--threads` does not say.
+pub const THREADS: &str = "MINICRIT_THREADS";
+/// The model, where the command line names none.
+pub const MODEL: &str = "MINICRIT_MODEL";
+/// Folder for chats and history, instead of the system's data folder.
+pub const HOME: &str = "MINICRIT_HOME";
+/// Keeps the chat's input history out of the disk (1, on, yes, true).
+pub const NO_HISTORY: &str = "MINICRIT_NOHISTORY";
+/// No colours, whatever its value (<https://no-color.org>).
+pub const NO_COLOR: &str = "NO_COLOR";
+
+/// Name and meaning of each, as the help prints them.
+pub const ALL: [(&str, &str); 5] = [
+    (THREADS, "number of threads, where --threads does not say"),
+    (MODEL, "the model, where the command line names none"),
+    (HOME, "folder for chats and history"),
+    (NO_HISTORY, "1: keep no history of what was typed"),
+    (NO_COLOR, "no colours"),
+];
+
+/// What the environment said when the program started.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// [`THREADS`], as written.
+    pub threads: Option<String>,
+    /// [`MODEL`].
+    pub model: Option<String>,
+    /// [`HOME`].
+    pub home: Option<PathBuf>,
+    /// [`NO_HISTORY`].
+    pub no_history: bool,
+}
+
+impl Environment {
+    /// Reads the variables. An empty one counts as absent.
+    pub fn read() -> Self {
+        let text = |name| std::env::var(name).ok().filter(|it| !it.is_empty());
+        Self {
+            threads: text(THREADS),
+            model: text(MODEL),
+            home: std::env::var_os(HOME).filter(|it| !it.is_empty()).map(PathBuf::from),
+            no_history: text(NO_HISTORY).is_some_and(|it| is_on(&it)),
+        }
+    }
+}
+
+/// The part of `--help` that lists the variables.
+pub fn help() -> String {
+    let width = ALL.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> =
+        ALL.iter().map(|(name, meaning)| format!("  {name:width$}  {meaning}")).collect();
+    format!("Environment:\n{}", lines.join("\n"))
+}
+
+fn is_on(value: &str) -> bool {
+    ["1", "on", "yes", "true"].iter().any(|it| value.eq_ignore_ascii_case(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn booleans_are_true_in_four_spellings() {
+        for value in ["1", "on", "ON", "Yes", "TRUE"] {
+            assert!(is_on(value), "{value}");
+        }
+        for value in ["0", "off", "no", "2", ""] {
+            assert!(!is_on(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_variable() {
+        let help = help();
+        for name in [THREADS, MODEL, HOME, NO_HISTORY, NO_COLOR] {
+            assert!(help.contains(name), "{name}");
+        }
+    }
+}
