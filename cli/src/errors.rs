@@ -95,22 +95,12 @@ pub fn file(verb: &str, path: &std::path::Path, error: &std::io::Error) -> Failu
     }
 }
 
-/// Wrong usage, as clap found it, in our form.
-pub fn usage(error: &clap::Error) -> Failure {
+/// Wrong usage of `command` (such as `minicrit run`), as clap found it, in our form.
+pub fn usage(error: &clap::Error, command: &str) -> Failure {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let (message, help) = match text.split_once("For more information, try ") {
-        Some((message, rest)) => (message, rest.trim().trim_matches(|it| it == '\'' || it == '.')),
-        None => (text, "--help"),
-    };
-    let command = message
-        .lines()
-        .find_map(|line| line.strip_prefix("Usage: "))
-        .map(|line| line.split_whitespace().take_while(|it| it.starts_with(char::is_alphabetic)))
-        .map(|words| words.filter(|it| it.chars().all(|it| it.is_lowercase() || it == '-')))
-        .map(|words| words.collect::<Vec<_>>().join(" "))
-        .unwrap_or_else(|| "minicrit".into());
-    Failure::usage("usage", message.trim_end()).hint(format!("{command} {help}"))
+    let message = text.split("For more information, try ").next().unwrap_or(text);
+    Failure::usage("usage", message.trim_end()).hint(format!("{command} --help"))
 }
 
 /// Prints `error` on stderr and says how to exit.

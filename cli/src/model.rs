@@ -142,6 +142,7 @@ impl Loaded {
         let needs = memory::Needs::of(&files);
         needs.check(compute.context, &memory::available())?;
         let model = assemble::load(&files)?;
+        check_context(compute.context, model.decoder.spec.max_tokens())?;
         Ok(Self {
             model,
             label,
@@ -177,6 +178,18 @@ impl Loaded {
             Some(tokenizer) => Arc::clone(tokenizer.vocabulary()),
             None => Arc::new(Vocabulary::new(Vec::new(), false)),
         }
+    }
+}
+
+/// A longer context than the model was made for would be cut without a word.
+fn check_context(asked: Option<usize>, most: usize) -> Result<(), Failure> {
+    match asked {
+        Some(tokens) if tokens > most => {
+            let message = format!("this model's context has {most} tokens: `--ctx {tokens}`");
+            Err(Failure::usage("context-too-long", message)
+                .hint(format!("pass --ctx {most} or less")))
+        }
+        _ => Ok(()),
     }
 }
 

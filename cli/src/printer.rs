@@ -104,25 +104,8 @@ impl AnswerPrinter {
     /// # Errors
     /// That of the stream.
     pub fn piece(&mut self, text: &str, thinking: bool) -> io::Result<()> {
-        if !self.terminal {
-            return if thinking { Ok(()) } else { self.write(text) };
-        }
-        if thinking != self.thinking {
-            self.thinking = thinking;
-            if self.colour {
-                let style = if thinking {
-                    DIM.render().to_string()
-                } else {
-                    DIM.render_reset().to_string()
-                };
-                self.write(&style)?;
-            }
-        }
-        self.write(&clean(text))?;
-        if let Some(last) = text.chars().last() {
-            self.at_line_start = last == '\n';
-        }
-        Ok(())
+        let shown = self.shown(text, thinking);
+        self.write(&shown)
     }
 
     /// Ends the answer: the style is reset, and a line that is open is closed.
@@ -130,15 +113,30 @@ impl AnswerPrinter {
     /// # Errors
     /// That of the stream.
     pub fn finish(&mut self) -> io::Result<()> {
-        if self.thinking && self.colour {
-            self.write(&DIM.render_reset().to_string())?;
-        }
-        self.thinking = false;
+        let mut end = self.switch(false);
         if !self.at_line_start || !self.terminal {
-            self.write("\n")?;
+            end.push('\n');
         }
         self.at_line_start = true;
-        Ok(())
+        self.write(&end)
+    }
+
+    fn shown(&mut self, text: &str, thinking: bool) -> String {
+        if !self.terminal {
+            return if thinking { String::new() } else { text.to_string() };
+        }
+        if let Some(last) = text.chars().last() {
+            self.at_line_start = last == '\n';
+        }
+        self.switch(thinking) + &clean(text)
+    }
+
+    /// What turns thinking's style on or off, if it changes.
+    fn switch(&mut self, thinking: bool) -> String {
+        if std::mem::replace(&mut self.thinking, thinking) == thinking || !self.colour {
+            return String::new();
+        }
+        if thinking { DIM.render().to_string() } else { DIM.render_reset().to_string() }
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
@@ -228,6 +226,20 @@ mod tests {
     fn terminal_escapes_lose_their_power() {
         assert_eq!(clean("a\u{1b}[31mb\u{7}\r\n\tc\u{9b}2J\u{7f}"), "a[31mb\n\tc2J");
         assert_eq!(clean("naïve 漢字 🙂"), "naïve 漢字 🙂");
+    }
+
+    fn to(terminal: bool, colour: bool) -> AnswerPrinter {
+        AnswerPrinter { terminal, colour, thinking: false, at_line_start: true }
+    }
+
+    #[test]
+    fn thinking_is_dim_on_a_terminal_and_absent_elsewhere() {
+        let show = |mut to: AnswerPrinter| {
+            [("hm", true), ("hm", true), ("yes\u{1b}", false)].map(|(text, is)| to.shown(text, is))
+        };
+        assert_eq!(show(to(true, true)), ["\u{1b}[2mhm", "hm", "\u{1b}[0myes"]);
+        assert_eq!(show(to(true, false)), ["hm", "hm", "yes"]);
+        assert_eq!(show(to(false, false)), ["", "", "yes\u{1b}"]);
     }
 
     #[test]

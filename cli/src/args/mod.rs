@@ -98,8 +98,17 @@ pub fn parse() -> anyhow::Result<Option<Command>> {
                 printer::data_styled(&error.render())?;
                 Err(errors::Finished(ExitCode::SUCCESS).into())
             }
-            _ => Err(errors::usage(&error).into()),
+            _ => Err(errors::usage(&error, &typed_command()).into()),
         },
+    }
+}
+
+/// `minicrit` and the subcommand that was typed, if it is one.
+fn typed_command() -> String {
+    let known = |word: &String| Cli::command().find_subcommand(word).is_some();
+    match std::env::args().nth(1).filter(known) {
+        Some(word) => format!("minicrit {word}"),
+        None => "minicrit".into(),
     }
 }
 

@@ -13,16 +13,16 @@ Examples:
   minicrit run model.gguf                               chat in the terminal
   cat notes.txt | minicrit run ./model                  the prompt from a pipe
   minicrit run ./model --messages chat.json --json      one JSON object, for programs
-  minicrit run ./model \"Once\" --raw --draft ngram       no chat template, speculative drafts";
+  minicrit run ./model \"Once\" --raw --draft ngram       no chat template, speculative drafts
+
+MODEL is a folder in Hugging Face format, a GGUF file, `nano` (built in) or a name from `minicrit list`.
+With one argument: it is the MODEL if it names one, else the PROMPT for the built-in model.
+Without PROMPT: standard input is the prompt, or, in a terminal, a chat begins.";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 #[command(
     after_help = EXAMPLES,
-    long_about = "Answer a prompt, or chat where there is none\n\n\
-        MODEL is a folder in Hugging Face format, a GGUF file, `nano` (built in) or a name from `minicrit list`.\n\
-        With one argument: it is the MODEL if it names one, else the PROMPT for the built-in model.\n\
-        Without PROMPT: standard input is the prompt, or, in a terminal, a chat begins."
 )]
 pub struct RunArgs {
     /// Model: folder, GGUF file, `nano`, or a name from `minicrit list`

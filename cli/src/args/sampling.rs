@@ -9,7 +9,7 @@ use clap::Args;
 )]
 pub struct SamplingArgs {
     /// Temperature; 0 always takes the most probable token
-    #[arg(long, value_name = "T", value_parser = non_negative)]
+    #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
 
     /// Keep the K most probable tokens; 0 keeps all
@@ -17,19 +17,19 @@ pub struct SamplingArgs {
     pub top_k: Option<u32>,
 
     /// Keep the fewest tokens whose probabilities reach P
-    #[arg(long, value_name = "P", value_parser = fraction)]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
 
     /// Drop tokens below P times the best probability
-    #[arg(long, value_name = "P", value_parser = fraction)]
+    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
     pub min_p: Option<f64>,
 
     /// Keep the tokens nearest to the expected surprise, up to probability P
-    #[arg(long, value_name = "P", value_parser = positive_fraction)]
+    #[arg(long, value_name = "P", value_parser = positive_fraction, allow_negative_numbers = true)]
     pub typical_p: Option<f64>,
 
     /// Divide (or multiply) the logits of tokens seen before; 1 is off
-    #[arg(long, value_name = "R", value_parser = positive)]
+    #[arg(long, value_name = "R", value_parser = positive, allow_negative_numbers = true)]
     pub repeat_penalty: Option<f64>,
 
     /// Subtract once from the logit of each token that was generated

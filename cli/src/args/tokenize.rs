@@ -26,11 +26,11 @@ pub struct TokenizeArgs {
     pub messages: Option<PathBuf>,
 
     /// Tools for the chat template: a JSON array
-    #[arg(long, value_name = "FILE", requires = "messages")]
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
     pub tools: Option<PathBuf>,
 
     /// Do not open the assistant's turn at the end
-    #[arg(long, requires = "messages")]
+    #[arg(long, conflicts_with = "text")]
     pub no_generation_prompt: bool,
 
     /// Print one JSON object instead of a table
