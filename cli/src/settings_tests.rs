@@ -1,3 +1,5 @@
+//! What flags, environment and defaults resolve to.
+
 #![allow(clippy::unwrap_used)]
 
 use clap::Parser;

@@ -7,7 +7,7 @@
 //! use minicrit_engine::registry::Registry;
 //! let registry = Registry::embedded();
 //! assert_eq!(registry.default_entry().name, "nano");
-//! assert_eq!(registry.suggestions("qwen2.5:0.6b"), ["qwen2.5:0.5b"]);
+//! assert_eq!(registry.suggestions("qwen2.5:0.6b")[0], "qwen2.5:0.5b");
 //! ```
 
 mod entry;

@@ -1,3 +1,5 @@
+//! Templates that render, refuse and protect as they should.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! GGUF vocabularies against the tokenizer.json that they came from.
+
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

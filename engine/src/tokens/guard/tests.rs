@@ -1,3 +1,5 @@
+//! Crafted tokenizers and what is said of them.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;
