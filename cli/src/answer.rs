@@ -7,11 +7,13 @@ use minicrit_engine::{
     dist::SamplingParams,
     draft::{Drafter, ModelDrafter, NgramDrafter},
     session::{self, Event, FinishReason, Finished, GenerateOptions, Session},
+    tokens::{TokenKind, Vocabulary},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    errors::Failure,
     memory,
     model::{Loaded, milliseconds_since},
     printer,
@@ -61,6 +63,7 @@ pub fn options(
         ignore_eos: flags.ignore_eos,
         draft_len: draft_tokens,
         logprobs: false,
+        thinking: false,
     }
 }
 
@@ -92,12 +95,36 @@ pub fn session(loaded: &Loaded, drafting: &Drafting, compute: &Compute) -> anyho
         Drafting::Off => None,
         Drafting::Ngram => Some(Box::new(NgramDrafter::default())),
         Drafting::Model(model) => {
+            // It may be made for another context than the one asked for.
+            let compute = Compute { context: None, ..compute.clone() };
             let draft =
-                Loaded::open(model, compute).map_err(|error| error.context("the draft model"))?;
+                Loaded::open(model, &compute).map_err(|error| error.context("the draft model"))?;
+            check_tokenizers(&loaded.vocabulary(), &draft.vocabulary())?;
             Some(Box::new(ModelDrafter::new(Box::new(draft.sequence()))))
         }
     };
     Ok(Session::new(Box::new(loaded.sequence()), loaded.vocabulary(), drafter)?)
+}
+
+/// Drafts of a model that means other text by its ids would be wrong each time, and slow.
+fn check_tokenizers(target: &Vocabulary, draft: &Vocabulary) -> Result<(), Failure> {
+    let both = target.len().min(draft.len()) as u32;
+    let used = |it: &Vocabulary, id| it.kind(id) != TokenKind::Unused;
+    let differs =
+        |&id: &u32| used(target, id) && used(draft, id) && target.bytes(id) != draft.bytes(id);
+    match (0..both).find(differs) {
+        None => Ok(()),
+        Some(id) => {
+            let text = |it: &Vocabulary| String::from_utf8_lossy(it.bytes(id)).into_owned();
+            let message = format!(
+                "the draft model has another tokenizer: token {id} is {:?}, not {:?}",
+                text(draft),
+                text(target)
+            );
+            let failure = Failure::failed("draft-mismatch", message);
+            Err(failure.hint("take a smaller model of the same family, or --draft ngram"))
+        }
+    }
 }
 
 /// Times and rates of one answer.
@@ -299,4 +326,71 @@ fn cut_short(prompt_tokens: usize, generated: usize, start: Instant, ttft_ms: f6
 /// Things per second; 0 where there was nothing to time.
 pub fn rate(count: usize, milliseconds: f64) -> f64 {
     if count == 0 || milliseconds <= 0.0 { 0.0 } else { count as f64 * 1000.0 / milliseconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> Sampling {
+        Sampling {
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            typical_p: None,
+            repeat_penalty: None,
+            presence_penalty: None,
+            frequency_penalty: None,
+            seed: 5,
+            max_tokens: Some(9),
+            stop: Vec::new(),
+            ignore_eos: false,
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_model_and_the_model_over_greedy() {
+        let model = GenerationDefaults {
+            do_sample: true,
+            temperature: Some(0.7),
+            top_k: Some(20),
+            repetition_penalty: Some(1.1),
+            ..GenerationDefaults::default()
+        };
+        let set = Sampling { temperature: Some(0.2), ..flags() };
+        let sampling = options(&set, &model, 4).sampling;
+        assert_eq!((sampling.temperature, sampling.top_k, sampling.top_p), (0.2, 20, 1.0));
+        assert_eq!((sampling.repetition_penalty, sampling.seed), (1.1, 5));
+
+        let quiet = GenerationDefaults { do_sample: false, ..model };
+        let sampling = options(&flags(), &quiet, 4).sampling;
+        assert_eq!((sampling.temperature, sampling.top_k), (0.0, 0));
+    }
+
+    #[test]
+    fn filters_without_a_temperature_are_pointed_out() {
+        let model = GenerationDefaults::default();
+        let set = Sampling { top_p: Some(0.9), ..flags() };
+        let word = idle_filters(&set, &options(&set, &model, 4));
+        assert!(word.is_some_and(|it| it.contains("--top-p")));
+        let warm = Sampling { temperature: Some(1.0), ..set };
+        assert_eq!(idle_filters(&warm, &options(&warm, &model, 4)), None);
+    }
+
+    #[test]
+    fn a_draft_must_mean_the_same_by_its_ids() {
+        let table = |tokens: &[&str]| {
+            let entry = |it: &&str| (it.as_bytes().to_vec(), TokenKind::Text);
+            Vocabulary::new(tokens.iter().map(entry).collect(), false)
+        };
+        assert!(check_tokenizers(&table(&["a", "b"]), &table(&["a", "b", "c"])).is_ok());
+        let failure = check_tokenizers(&table(&["a", "b"]), &table(&["a", "x"]));
+        assert!(failure.is_err_and(|it| it.message.contains("token 1")));
+    }
+
+    #[test]
+    fn nothing_timed_is_no_rate() {
+        assert_eq!((rate(0, 5.0), rate(5, 0.0), rate(10, 1000.0)), (0.0, 0.0, 10.0));
+    }
 }

@@ -37,11 +37,7 @@ pub fn chat(settings: &RunSettings, environment: &Environment) -> anyhow::Result
     let mut editor = editor(data_folder::history_file(environment))?;
     loop {
         match editor.read_line(&Marks)? {
-            Signal::Success(line) => {
-                if chat.take(&line)? == Flow::Leave {
-                    return Ok(Status::Done);
-                }
-            }
+            Signal::Success(line) if chat.take(&line)? == Flow::Leave => return Ok(Status::Done),
             Signal::CtrlD => return Ok(Status::Done),
             Signal::CtrlC => printer::dim_note("Ctrl-D or /bye leaves"),
             _ => {}

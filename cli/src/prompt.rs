@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use minicrit_engine::{
     chat::{ChatTemplate, Isolation, Message, RenderOptions, Rendered},
+    think::ThinkSplitter,
     tokens::Tokenizer,
 };
 use serde_json::Value;
@@ -12,6 +13,37 @@ use crate::errors::{self, Failure};
 
 /// The largest JSON file of ids or messages that is read.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// What a model is fed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Whether it ends inside of the model's thinking: some templates open it themselves.
+    pub thinking: bool,
+}
+
+impl Prompt {
+    /// A text as it stands, control tokens and all.
+    ///
+    /// # Errors
+    /// A tokenizer that gives up.
+    pub fn raw(text: &str, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
+        Ok(Self { ids: tokenizer.encode_raw(text)?, thinking: ends_in_thinking(text) })
+    }
+
+    /// Ids as they stand; without a tokenizer nobody can tell whether they end in thinking.
+    pub fn of_ids(ids: Vec<u32>, tokenizer: Option<&Tokenizer>) -> Self {
+        // The mark is a control token, or a few tokens of plain text.
+        let end = &ids[ids.len().saturating_sub(16)..];
+        let thinking = tokenizer.is_some_and(|it| ends_in_thinking(&it.decode(end)));
+        Self { ids, thinking }
+    }
+}
+
+fn ends_in_thinking(text: &str) -> bool {
+    ThinkSplitter::after(text).is_thinking()
+}
 
 /// Messages, and the tools that the same file may hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -67,7 +99,7 @@ impl Conversation {
         Ok(template.render(&self.messages, &options)?)
     }
 
-    /// Token ids of the rendered conversation, with the assistant's turn opened.
+    /// The rendered conversation, with the assistant's turn opened.
     ///
     /// # Errors
     /// As [`Conversation::render`].
@@ -75,8 +107,10 @@ impl Conversation {
         &self,
         template: Option<&ChatTemplate>,
         tokenizer: &Tokenizer,
-    ) -> anyhow::Result<Vec<u32>> {
-        Ok(tokenizer.encode_rendered(&self.render(template, true)?)?)
+    ) -> anyhow::Result<Prompt> {
+        let rendered = self.render(template, true)?;
+        let ids = tokenizer.encode_rendered(&rendered)?;
+        Ok(Prompt { ids, thinking: ends_in_thinking(rendered.text()) })
     }
 }
 

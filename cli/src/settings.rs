@@ -4,16 +4,20 @@
 //! Each `resolve` takes its raw struct apart by name, so that a flag that nobody reads does not
 //! compile.
 
+mod run;
+
 use std::path::PathBuf;
 
 use minicrit_engine::registry::Registry;
 
 use crate::{
-    args::{BenchArgs, ComputeArgs, RunArgs, SamplingArgs, ScoreArgs, TokenizeArgs},
+    args::{BenchArgs, ComputeArgs, ScoreArgs, TokenizeArgs},
     env::{self, Environment},
     errors::Failure,
     model::ModelRef,
 };
+
+pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,201 +75,6 @@ fn refuse_quant(quant: &str) -> Result<(), Failure> {
     }
     let message = format!("no such weight format: `{quant}`");
     Err(Failure::usage("unknown-format", message).hint("pass --quant none"))
-}
-
-/// How tokens are chosen; absent values leave the model's default.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct Sampling {
-    pub temperature: Option<f64>,
-    pub top_k: Option<usize>,
-    pub top_p: Option<f64>,
-    pub min_p: Option<f64>,
-    pub typical_p: Option<f64>,
-    pub repeat_penalty: Option<f64>,
-    pub presence_penalty: Option<f64>,
-    pub frequency_penalty: Option<f64>,
-    pub seed: u64,
-    pub max_tokens: Option<usize>,
-    pub stop: Vec<String>,
-    pub ignore_eos: bool,
-}
-
-impl Sampling {
-    fn resolve(args: SamplingArgs) -> Result<Self, Failure> {
-        let SamplingArgs {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            typical_p,
-            repeat_penalty,
-            presence_penalty,
-            frequency_penalty,
-            seed,
-            max_tokens,
-            stop,
-            ignore_eos,
-        } = args;
-        if stop.iter().any(String::is_empty) {
-            return Err(Failure::usage("usage", "a stop text can't be empty: `--stop`"));
-        }
-        Ok(Self {
-            temperature,
-            top_k: top_k.map(|it| it as usize),
-            top_p,
-            min_p,
-            typical_p,
-            repeat_penalty,
-            presence_penalty,
-            frequency_penalty,
-            seed,
-            max_tokens: max_tokens.map(|it| it as usize),
-            stop,
-            ignore_eos,
-        })
-    }
-}
-
-/// Who drafts tokens.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Drafting {
-    /// Nobody.
-    Off,
-    /// Repetitions in the context.
-    Ngram,
-    /// A small model.
-    Model(ModelRef),
-}
-
-/// What the model is asked.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// This text.
-    Prompt(String),
-    /// What standard input holds.
-    Stdin,
-    /// The messages in a JSON file.
-    Messages(PathBuf),
-    /// The token ids in a JSON file.
-    Ids(PathBuf),
-    /// Whatever the user types, again and again.
-    Chat,
-}
-
-/// What comes out beside the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Talk {
-    /// Nothing.
-    Quiet,
-    /// One line, on a terminal.
-    Short,
-    /// A block.
-    Verbose,
-}
-
-/// The form of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// One JSON object.
-    Json,
-    /// Text as it is made.
-    Stream,
-    /// Text when it is whole.
-    Whole,
-}
-
-/// `run`, resolved.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct RunSettings {
-    pub model: ModelRef,
-    pub input: Input,
-    pub system: Option<String>,
-    pub raw: bool,
-    pub output: Output,
-    pub talk: Talk,
-    pub drafting: Drafting,
-    pub draft_tokens: usize,
-    pub sampling: Sampling,
-    pub compute: Compute,
-}
-
-impl RunSettings {
-    /// Resolves `run`. `in_terminal`: standard input is a keyboard.
-    ///
-    /// # Errors
-    /// [`Failure`]: unknown models, contradictions, what is not built yet.
-    pub fn resolve(
-        args: RunArgs,
-        environment: &Environment,
-        registry: &Registry,
-        in_terminal: bool,
-    ) -> Result<Self, Failure> {
-        let RunArgs {
-            first,
-            second,
-            system,
-            messages,
-            ids,
-            raw,
-            json,
-            no_stream,
-            verbose,
-            quiet,
-            draft,
-            draft_tokens,
-            sampling,
-            compute,
-        } = args;
-        let (model, prompt) = match (first, second) {
-            (Some(model), Some(prompt)) => (Some(model), Some(prompt)),
-            (Some(one), None) if ModelRef::is_named_by(&one, registry) => (Some(one), None),
-            (Some(one), None) => (None, Some(one)),
-            (None, prompt) => (None, prompt),
-        };
-        let input = match (messages, ids, prompt) {
-            (Some(file), _, None) => Input::Messages(file),
-            (None, Some(file), None) => Input::Ids(file),
-            (None, None, Some(prompt)) => Input::Prompt(prompt),
-            (None, None, None) if !in_terminal => Input::Stdin,
-            (None, None, None) if json => {
-                let failure = Failure::usage("usage", "a chat has no JSON form: `--json`");
-                return Err(failure.hint("give a PROMPT, --messages, --ids, or standard input"));
-            }
-            (None, None, None) => Input::Chat,
-            (_, _, Some(_)) => {
-                let message = "a PROMPT can't be combined with --messages or --ids";
-                return Err(Failure::usage("usage", message)
-                    .hint("if the first argument is a MODEL, check its spelling"));
-            }
-        };
-        let drafting = match draft.as_deref() {
-            None => Drafting::Off,
-            Some("ngram") => Drafting::Ngram,
-            Some(name) => Drafting::Model(ModelRef::parse(name, registry)?),
-        };
-        Ok(Self {
-            model: model_or_default(model, environment, registry)?,
-            input,
-            system,
-            raw,
-            output: match (json, no_stream) {
-                (true, _) => Output::Json,
-                (false, false) => Output::Stream,
-                (false, true) => Output::Whole,
-            },
-            talk: match (quiet, verbose) {
-                (true, _) => Talk::Quiet,
-                (false, true) => Talk::Verbose,
-                (false, false) => Talk::Short,
-            },
-            drafting,
-            draft_tokens: draft_tokens as usize,
-            sampling: Sampling::resolve(sampling)?,
-            compute: Compute::resolve(compute, environment)?,
-        })
-    }
 }
 
 /// Text or ids.
@@ -399,7 +208,3 @@ pub fn model_or_default(
         None => Ok(ModelRef::Builtin),
     }
 }
-
-#[cfg(test)]
-#[path = "settings_tests.rs"]
-mod tests;

@@ -287,6 +287,11 @@ fn what_does_not_fit_the_model_is_named() {
         let (code, text) = failure(&[command, "nano", "--ids", &long, "--ctx", "40"]);
         assert!(code == 1 && text.contains("context"), "{text}");
     }
+    let (code, text) = failure(&["run", "hi", "--ctx", "100000"]);
+    assert!(code == 2 && text.contains("error[context-too-long]"), "{text}");
+    let draft = fixtures_dir().join("qwen2");
+    let (code, text) = failure(&["run", "hi", "--draft", draft.to_str().unwrap()]);
+    assert!(code == 1 && text.contains("error[draft-mismatch]"), "{text}");
     let (code, text) = failure(&["bench", "nano", "--depth", "100000", "--reps", "1"]);
     assert!(code == 1 && text.contains("context"), "{text}");
     let logits = dir.path().join("no/such/folder/logits.safetensors");
@@ -327,4 +332,72 @@ fn head_ends_an_answer_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Ctrl-C ends an answer with what there is of it, and says so by the exit code.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_keeps_the_text_so_far() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::Stdio,
+    };
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("minicrit"))
+        .args(["run", "hi", "--ignore-eos", "--threads", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    stdout.read_line(&mut text).unwrap();
+    assert!(!text.is_empty());
+    let kill = ["-INT", &child.id().to_string()].map(str::to_string);
+    assert!(std::process::Command::new("kill").args(kill).status().unwrap().success());
+    stdout.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with('\n'), "{text:?}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A model file that is cut while it is mapped ends in a name, not in a bare signal.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_cut_while_in_use_is_named() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::Stdio,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixtures_dir().join("llama")).unwrap().flatten() {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
+    }
+    // A context longer than what any machine generates before the file is cut.
+    let config = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["max_position_embeddings"] = 100_000.into();
+    file(dir.path(), "config.json", &config.to_string());
+    let ids = file(dir.path(), "ids.json", "[1, 2, 3]");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("minicrit"))
+        .args(["run", dir.path().to_str().unwrap(), "--ids", &ids, "--ignore-eos"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Text is coming: the weights are mapped and in use.
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    assert!(!stdout.fill_buf().unwrap().is_empty());
+    std::fs::File::options()
+        .write(true)
+        .open(dir.path().join("model.safetensors"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("error[model-file-changed]"), "{text}");
 }

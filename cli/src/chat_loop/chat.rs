@@ -19,7 +19,7 @@ use crate::{
     errors::{self, Failure},
     model::Loaded,
     printer::{self, AnswerPrinter},
-    prompt::Conversation,
+    prompt::{Conversation, Prompt},
     settings::{RunSettings, Sampling},
 };
 
@@ -141,17 +141,20 @@ impl Chat {
     fn answer(&mut self, text: &str) -> anyhow::Result<Answer> {
         let tokenizer = self.loaded.tokenizer()?;
         let template = self.loaded.model.template.as_ref();
-        let ids = match template {
+        let prompt = match template {
             Some(_) if !self.settings.raw => self.conversation().encode(template, tokenizer)?,
-            _ => tokenizer.encode_raw(text)?,
+            _ => Prompt::raw(text, tokenizer)?,
         };
-        let options = self.options();
+        let options = GenerateOptions { thinking: prompt.thinking, ..self.options() };
         let mut printer = AnswerPrinter::new();
         let load_ms = self.loaded.load_ms;
-        let answer =
-            answer::generate(&mut self.session, &ids, &options, load_ms, |text, thinking| {
-                printer.piece(text, thinking)
-            });
+        let answer = answer::generate(
+            &mut self.session,
+            &prompt.ids,
+            &options,
+            load_ms,
+            |text, thinking| printer.piece(text, thinking),
+        );
         printer.finish()?;
         let answer = answer?;
         tell_figures(&self.settings, &answer);

@@ -12,7 +12,7 @@ use crate::{
     errors::Failure,
     model::{Loaded, ModelRef},
     printer::{self, AnswerPrinter},
-    prompt::{self, Conversation},
+    prompt::{self, Conversation, Prompt},
     settings::{Input, Output, RunSettings, Talk},
 };
 
@@ -39,16 +39,17 @@ pub fn run(settings: &RunSettings, environment: &Environment) -> anyhow::Result<
     let question = read(settings)?;
     let loaded = Loaded::open(&settings.model, &settings.compute)?;
     banner(settings);
-    let ids = encode(&question, &loaded, settings)?;
+    let prompt = encode(&question, &loaded, settings)?;
     let mut session = answer::session(&loaded, &settings.drafting, &settings.compute)?;
-    let options =
-        answer::options(&settings.sampling, &loaded.model.generation, settings.draft_tokens);
+    let defaults = &loaded.model.generation;
+    let mut options = answer::options(&settings.sampling, defaults, settings.draft_tokens);
+    options.thinking = prompt.thinking;
     if settings.talk != Talk::Quiet
         && let Some(word) = answer::idle_filters(&settings.sampling, &options)
     {
         printer::note(&format!("note: {word}"));
     }
-    let answer = give(settings, &mut session, &ids, &options, loaded.load_ms)?;
+    let answer = give(settings, &mut session, &prompt.ids, &options, loaded.load_ms)?;
     Ok(if answer.was_interrupted() { Status::Interrupted } else { Status::Done })
 }
 
@@ -139,14 +140,12 @@ fn stdin(raw: bool) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn encode(
-    question: &Question,
-    loaded: &Loaded,
-    settings: &RunSettings,
-) -> anyhow::Result<Vec<u32>> {
+fn encode(question: &Question, loaded: &Loaded, settings: &RunSettings) -> anyhow::Result<Prompt> {
     let template = loaded.model.template.as_ref();
     let conversation = match question {
-        Question::Ids(ids) => return Ok(ids.clone()),
+        Question::Ids(ids) => {
+            return Ok(Prompt::of_ids(ids.clone(), loaded.model.tokenizer.as_deref()));
+        }
         Question::Conversation(conversation) => conversation.clone(),
         Question::Text(text) => {
             let plain = template.is_none() && settings.system.is_none();
@@ -156,7 +155,7 @@ fn encode(
                 );
             }
             if plain || settings.raw {
-                return Ok(loaded.tokenizer()?.encode_raw(text)?);
+                return Prompt::raw(text, loaded.tokenizer()?);
             }
             let system = settings.system.iter().map(|it| Message::new("system", it.as_str()));
             let messages = system.chain([Message::new("user", text.as_str())]).collect();
