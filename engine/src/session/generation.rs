@@ -68,7 +68,7 @@ impl<'a> Generation<'a> {
         options: GenerateOptions,
         reused_tokens: usize,
     ) -> Self {
-        let text = TextStream::new(session.vocabulary.clone(), &options.stop, &session.tokens);
+        let text = TextStream::new(session.vocabulary.clone(), &options.stop, options.thinking);
         let prompt_tokens = session.tokens.len();
         Self {
             session,

@@ -18,6 +18,8 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// The most drafts in a round, where the session has a drafter; 0 is plain decoding.
     pub draft_len: usize,
+    /// Whether the prompt ends inside of thinking ([`crate::think::ThinkSplitter::after`]).
+    pub thinking: bool,
     /// Whether each token comes with its log-probability, which costs a pass over the vocabulary.
     pub logprobs: bool,
 }
@@ -31,6 +33,7 @@ impl Default for GenerateOptions {
             eos_ids: Vec::new(),
             ignore_eos: false,
             draft_len: 4,
+            thinking: false,
             logprobs: false,
         }
     }

@@ -8,10 +8,6 @@ use crate::{
     tokens::{Detokenizer, Vocabulary},
 };
 
-/// Last tokens of a prompt among which an opened thinking tag is looked for: templates write it at
-/// the very end, as one token or as a few plain ones.
-const PROMPT_TAIL: usize = 8;
-
 /// The way from token ids to text.
 pub(super) struct TextStream {
     detokenizer: Detokenizer,
@@ -20,17 +16,11 @@ pub(super) struct TextStream {
 }
 
 impl TextStream {
-    /// The text that follows `prompt`, which may have opened the thinking already.
-    pub(super) fn new(vocabulary: Arc<Vocabulary>, stops: &[String], prompt: &[u32]) -> Self {
-        let tail: Vec<u8> = prompt[prompt.len().saturating_sub(PROMPT_TAIL)..]
-            .iter()
-            .flat_map(|&id| vocabulary.bytes(id))
-            .copied()
-            .collect();
+    pub(super) fn new(vocabulary: Arc<Vocabulary>, stops: &[String], thinking: bool) -> Self {
         Self {
             detokenizer: Detokenizer::new(vocabulary),
             stops: StopMatcher::new(stops),
-            thinking: ThinkSplitter::after(&String::from_utf8_lossy(&tail)),
+            thinking: ThinkSplitter::new(thinking),
         }
     }
 
