@@ -12,7 +12,7 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::qwen2;
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use minicrit_engine::{
     language_model::LanguageModel, load::load_decoder, model::Decoder, sequence::Sequence,
     source::ModelFiles,
@@ -106,10 +106,10 @@ fn engine(criterion: &mut Criterion) {
             PROMPT as f64 / spent,
             100.0 * flops / peak,
         );
-        criterion.bench_function(BenchmarkId::new("decode", &id), |bencher| {
+        criterion.bench_function(&format!("decode/{id}"), |bencher| {
             bencher.iter_custom(|count| decode_time(&subject.decoder, &pool, count));
         });
-        criterion.bench_function(BenchmarkId::new("prefill-128", &id), |bencher| {
+        criterion.bench_function(&format!("prefill-128/{id}"), |bencher| {
             bencher.iter_custom(|count| prefill_time(&subject.decoder, &pool, count));
         });
     }
@@ -130,6 +130,9 @@ fn baseline(criterion: &mut Criterion, folder: &Path, threads: usize) {
     let mut model = qwen2::ModelForCausalLM::new(&config, builder).expect("candle's model");
     let id = format!("candle-transformers {}/f32/{threads}", Shape::Qwen2_0_5b.name());
     let mut run = |ids: &[u32], offset: usize| {
+        if offset == 0 {
+            model.clear_kv_cache();
+        }
         let ids = Tensor::new(ids, &Device::Cpu).and_then(|it| it.unsqueeze(0)).expect("ids");
         model.forward(&ids, offset).expect("forward");
     };
@@ -142,9 +145,7 @@ fn baseline(criterion: &mut Criterion, folder: &Path, threads: usize) {
         start.elapsed()
     };
     eprintln!("decode/{id}: {:.1} tokens/s", 8.0 / decode(8).as_secs_f64());
-    criterion.bench_function(BenchmarkId::new("decode", &id), |bencher| {
-        bencher.iter_custom(&mut decode)
-    });
+    criterion.bench_function(&format!("decode/{id}"), |bencher| bencher.iter_custom(&mut decode));
     let mut prefill = |count: u64| {
         let start = Instant::now();
         for _ in 0..count {
@@ -153,9 +154,8 @@ fn baseline(criterion: &mut Criterion, folder: &Path, threads: usize) {
         start.elapsed()
     };
     eprintln!("prefill/{id}: {:.0} tokens/s", PROMPT as f64 / prefill(1).as_secs_f64());
-    criterion.bench_function(BenchmarkId::new("prefill-128", &id), |bencher| {
-        bencher.iter_custom(&mut prefill)
-    });
+    criterion
+        .bench_function(&format!("prefill-128/{id}"), |bencher| bencher.iter_custom(&mut prefill));
 }
 
 criterion_group! {

@@ -61,7 +61,8 @@ fn greedy_answers_are_the_same_with_any_drafter() {
             let plain = answer(&decoder, None, &prompt);
             assert_eq!(plain.len(), 48);
             let itself = Sequence::new(decoder.clone(), None);
-            let twin = answer(&decoder, Some(Box::new(ModelDrafter::new(Box::new(itself)))), &prompt);
+            let twin =
+                answer(&decoder, Some(Box::new(ModelDrafter::new(Box::new(itself)))), &prompt);
             assert_eq!(twin, plain, "{name} {key} drafted by itself");
             let copied = answer(&decoder, Some(Box::new(NgramDrafter::default())), &prompt);
             assert_eq!(copied, plain, "{name} {key} drafted by n-grams");

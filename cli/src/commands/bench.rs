@@ -104,7 +104,7 @@ fn report(settings: &BenchSettings, loaded: &Loaded, all: &[Measured]) -> Value 
     let spread = |of: fn(&Measured) -> f64| Spread::of(all.iter().map(of).collect());
     let decode = spread(|it| it.decode_tok_s);
     let peak_rss = memory::peak_rss();
-    let bandwidth = roofline::read_bandwidth(settings.compute.threads);
+    let bandwidth = 1e9 * roofline::read_bandwidth(settings.compute.threads);
     // Half of the generated tokens are in the cache on average.
     let cached = settings.depth + settings.prompt_len + settings.gen_len / 2;
     let bytes_per_token = loaded.decode_bytes + loaded.kv_bytes_per_token * cached as u64;

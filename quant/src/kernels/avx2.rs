@@ -1,10 +1,10 @@
 //! The tile with two 256-bit registers for the 16 lanes, four weight rows at a time.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::tile;
+pub(super) use x86::accumulate;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use super::portable::tile;
+pub(super) use super::portable::accumulate;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -14,7 +14,7 @@ mod x86 {
         Format,
         kernels::{
             LANES,
-            matmul::{MAX_TILE_ROWS, PANEL, Panel},
+            matmul::{PANEL, Panel, TileLanes, XTile},
         },
     };
 
@@ -25,25 +25,23 @@ mod x86 {
     /// Weight rows whose sums fit the sixteen registers.
     const HALF_PANEL: usize = PANEL / 2;
 
-    /// `sums[i][j]` = row `i` of `x` times row `j` of the panel.
-    pub(in crate::kernels) fn tile(
-        panel: &Panel<'_>,
-        x: &[f32],
-        rows: usize,
-        sums: &mut [[f32; PANEL]; MAX_TILE_ROWS],
-    ) {
-        for (x_row, row_sums) in x.chunks_exact(panel.k).zip(sums.iter_mut()).take(rows) {
-            for first in (0..panel.count).step_by(HALF_PANEL) {
-                // SAFETY: the caller chose this level by detection; `x_row` and the rows of the
-                // panel hold `k` values each.
-                let quad = unsafe {
+    /// Adds the products of each row of `x` with each row of the panel to their lanes.
+    pub(in crate::kernels) fn accumulate(panel: &Panel<'_>, x: &XTile<'_>, sums: &mut TileLanes) {
+        for (i, sums) in sums.0.iter_mut().enumerate().take(x.rows) {
+            let x = x.row(i, panel.k);
+            for (half, sums) in sums.chunks_exact_mut(HALF_PANEL).enumerate() {
+                let first = half * HALF_PANEL;
+                if first >= panel.count {
+                    continue;
+                }
+                // SAFETY: the caller chose this level by detection.
+                unsafe {
                     match panel.format {
-                        Format::Bf16 => row_times_quad::<BF16>(panel, x_row, first),
-                        Format::F16 => row_times_quad::<F16>(panel, x_row, first),
-                        _ => row_times_quad::<F32>(panel, x_row, first),
+                        Format::Bf16 => row_times_quad::<BF16>(panel, x, first, sums),
+                        Format::F16 => row_times_quad::<F16>(panel, x, first, sums),
+                        _ => row_times_quad::<F32>(panel, x, first, sums),
                     }
-                };
-                row_sums[first..first + HALF_PANEL].copy_from_slice(&quad);
+                }
             }
         }
     }
@@ -53,21 +51,26 @@ mod x86 {
         panel: &Panel<'_>,
         x: &[f32],
         first: usize,
-    ) -> [f32; HALF_PANEL] {
+        sums: &mut [[f32; LANES]],
+    ) {
         let k = panel.k;
         let whole = k - k % LANES;
-        let w = panel.row_pointers();
+        // Checked slices of `k` values.
+        let w: [*const u8; HALF_PANEL] = std::array::from_fn(|j| panel.row(first + j).as_ptr());
         let mut acc = [[_mm256_setzero_ps(); 2]; HALF_PANEL];
         // SAFETY: whole loads stay below `whole <= k`; the tail is copied into padded arrays.
         unsafe {
+            for j in 0..HALF_PANEL {
+                acc[j][0] = _mm256_loadu_ps(sums[j].as_ptr());
+                acc[j][1] = _mm256_loadu_ps(sums[j].as_ptr().add(8));
+            }
             let mut at = 0;
             while at < whole {
                 let low = _mm256_loadu_ps(x.as_ptr().add(at));
                 let high = _mm256_loadu_ps(x.as_ptr().add(at + 8));
                 for j in 0..HALF_PANEL {
-                    let row = w[first + j];
-                    acc[j][0] = _mm256_fmadd_ps(low, load::<FORMAT>(row, at), acc[j][0]);
-                    acc[j][1] = _mm256_fmadd_ps(high, load::<FORMAT>(row, at + 8), acc[j][1]);
+                    acc[j][0] = _mm256_fmadd_ps(low, load::<FORMAT>(w[j], at), acc[j][0]);
+                    acc[j][1] = _mm256_fmadd_ps(high, load::<FORMAT>(w[j], at + 8), acc[j][1]);
                 }
                 at += LANES;
             }
@@ -79,15 +82,18 @@ mod x86 {
                 let high = _mm256_loadu_ps(x_tail.as_ptr().add(8));
                 for j in 0..HALF_PANEL {
                     let mut w_tail = [0u8; LANES * 4];
-                    let row = w[first + j].add(whole * width);
+                    let row = w[j].add(whole * width);
                     std::ptr::copy_nonoverlapping(row, w_tail.as_mut_ptr(), (k - whole) * width);
                     let row = w_tail.as_ptr();
                     acc[j][0] = _mm256_fmadd_ps(low, load::<FORMAT>(row, 0), acc[j][0]);
                     acc[j][1] = _mm256_fmadd_ps(high, load::<FORMAT>(row, 8), acc[j][1]);
                 }
             }
+            for j in 0..HALF_PANEL {
+                _mm256_storeu_ps(sums[j].as_mut_ptr(), acc[j][0]);
+                _mm256_storeu_ps(sums[j].as_mut_ptr().add(8), acc[j][1]);
+            }
         }
-        std::array::from_fn(|j| sum_lanes(acc[j]))
     }
 
     #[inline]
@@ -104,16 +110,5 @@ mod x86 {
                 _ => _mm256_loadu_ps(row.add(4 * at).cast()),
             }
         }
-    }
-
-    /// The fixed tree of the portable reference, in registers.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn sum_lanes(lanes: [__m256; 2]) -> f32 {
-        let by_8 = _mm256_add_ps(lanes[0], lanes[1]);
-        let by_4 = _mm_add_ps(_mm256_castps256_ps128(by_8), _mm256_extractf128_ps::<1>(by_8));
-        let by_2 = _mm_add_ps(by_4, _mm_movehl_ps(by_4, by_4));
-        let by_1 = _mm_add_ss(by_2, _mm_shuffle_ps::<1>(by_2, by_2));
-        _mm_cvtss_f32(by_1)
     }
 }

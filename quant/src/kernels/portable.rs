@@ -4,30 +4,30 @@ use half::{bf16, f16};
 
 use super::{
     LANES,
-    matmul::{MAX_TILE_ROWS, PANEL, Panel},
+    matmul::{Panel, TileLanes, Totals, XTile},
 };
 use crate::Format;
 
-/// `sums[i][j]` = row `i` of `x` times row `j` of the panel.
-pub(super) fn tile(
-    panel: &Panel<'_>,
-    x: &[f32],
-    rows: usize,
-    sums: &mut [[f32; PANEL]; MAX_TILE_ROWS],
-) {
-    let row_bytes = panel.bytes.len() / panel.count;
-    for i in 0..rows {
-        let x_row = &x[i * panel.k..(i + 1) * panel.k];
-        for j in 0..panel.count {
-            let w_row = &panel.bytes[j * row_bytes..(j + 1) * row_bytes];
-            sums[i][j] = dot(x_row, panel.format, w_row);
+/// Adds the products of each row of `x` with each row of the panel to their lanes.
+pub(super) fn accumulate(panel: &Panel<'_>, x: &XTile<'_>, sums: &mut TileLanes) {
+    for (i, sums) in sums.0.iter_mut().enumerate().take(x.rows) {
+        for (j, lanes) in sums.iter_mut().enumerate().take(panel.count) {
+            add_products(x.row(i, panel.k), panel.format, panel.row(j), lanes);
         }
     }
 }
 
-/// One dot product over 16 lanes; the tail is padded with zeros.
-fn dot(x: &[f32], format: Format, w: &[u8]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
+/// Adds up the lanes of each sum as the fixed tree.
+pub(super) fn reduce(sums: &TileLanes, rows: usize, totals: &mut Totals) {
+    for (totals, sums) in totals.iter_mut().zip(&sums.0).take(rows) {
+        for (total, lanes) in totals.iter_mut().zip(sums) {
+            *total = sum_lanes(*lanes);
+        }
+    }
+}
+
+/// One row times one row over 16 lanes; the tail is padded with zeros.
+fn add_products(x: &[f32], format: Format, w: &[u8], lanes: &mut [f32; LANES]) {
     let width = format.block_bytes();
     for (x_part, w_part) in x.chunks(LANES).zip(w.chunks(LANES * width)) {
         let mut x_lane = [0.0f32; LANES];
@@ -36,11 +36,10 @@ fn dot(x: &[f32], format: Format, w: &[u8]) -> f32 {
         for (value, bytes) in w_lane.iter_mut().zip(w_part.chunks_exact(width)) {
             *value = widen(format, bytes);
         }
-        for l in 0..LANES {
-            lanes[l] = x_lane[l].mul_add(w_lane[l], lanes[l]);
+        for ((sum, x), w) in lanes.iter_mut().zip(x_lane).zip(w_lane) {
+            *sum = x.mul_add(w, *sum);
         }
     }
-    sum_lanes(lanes)
 }
 
 fn widen(format: Format, bytes: &[u8]) -> f32 {
