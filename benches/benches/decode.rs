@@ -3,6 +3,8 @@
 //!
 //! Ids read `work/model/format/threads`. `MINICRIT_BENCH_MODELS=small` leaves out the large shapes.
 
+#![allow(clippy::print_stderr)] // A benchmark's figures are what it is run for.
+
 use std::{
     path::Path,
     sync::Arc,
@@ -22,6 +24,12 @@ use minicrit_testkit::shapes::Shape;
 
 /// Tokens before the first one that counts.
 const DEPTH: usize = 16;
+
+/// Repetitions of which the median counts.
+const REPETITIONS: usize = 5;
+
+/// Tokens of one repetition.
+const TOKENS: u32 = 8;
 
 /// Rows of a prefill.
 const PROMPT: usize = 128;
@@ -67,6 +75,21 @@ fn prefill_time(decoder: &Arc<Decoder>, threads: &Threads, count: u64) -> Durati
     })
 }
 
+/// Seconds of several repetitions: least, median, most.
+fn seconds(mut run: impl FnMut() -> Duration) -> [f64; 3] {
+    let mut all: Vec<f64> = (0..REPETITIONS).map(|_| run().as_secs_f64()).collect();
+    all.sort_by(f64::total_cmp);
+    [all[0], all[REPETITIONS / 2], all[REPETITIONS - 1]]
+}
+
+fn report(work: &str, id: &str, rate: [f64; 3], unit: &str, ceiling: &str, share: f64) {
+    let [most, median, least] = rate;
+    let share = 100.0 * share;
+    eprintln!(
+        "{work}/{id}: {median:.1} ({least:.1} to {most:.1}) {unit}, {share:.0} % of {ceiling}"
+    );
+}
+
 fn engine(criterion: &mut Criterion) {
     let count = threads();
     let pool = Threads::new(count).expect("threads");
@@ -89,23 +112,17 @@ fn engine(criterion: &mut Criterion) {
     }
     for subject in &subjects {
         let id = format!("{}/bf16/{count}", subject.name);
-        let warm = 8;
-        let per_token = decode_time(&subject.decoder, &pool, warm) / warm as u32;
-        let read = subject.decoder.weight_bytes() as f64 / per_token.as_secs_f64() / 1e9;
-        eprintln!(
-            "decode/{id}: {:.1} tokens/s, {read:.1} GB/s, {:.0} % of read bandwidth",
-            1.0 / per_token.as_secs_f64(),
-            100.0 * read / bandwidth,
-        );
-        let spent = prefill_time(&subject.decoder, &pool, 1).as_secs_f64();
-        let matrices = subject.decoder.spec.num_parameters()
-            - subject.decoder.spec.vocab_size * subject.decoder.spec.hidden;
-        let flops = 2.0 * matrices as f64 * PROMPT as f64 / spent / 1e9;
-        eprintln!(
-            "prefill/{id}: {:.0} tokens/s, {flops:.0} GFLOP/s, {:.0} % of the multiply-add peak",
-            PROMPT as f64 / spent,
-            100.0 * flops / peak,
-        );
+        let spent = seconds(|| decode_time(&subject.decoder, &pool, TOKENS.into()) / TOKENS);
+        let read = spent.map(|it| subject.decoder.weight_bytes() as f64 / it / 1e9);
+        let rate = spent.map(f64::recip);
+        report("decode", &id, rate, "tokens/s", "read bandwidth", read[1] / bandwidth);
+
+        let spent = seconds(|| prefill_time(&subject.decoder, &pool, 1));
+        let spec = &subject.decoder.spec;
+        let matrices = spec.num_parameters() - spec.vocab_size * spec.hidden;
+        let flops = 2.0 * matrices as f64 * PROMPT as f64 / spent[1] / 1e9;
+        let rate = spent.map(|it| PROMPT as f64 / it);
+        report("prefill-128", &id, rate, "tokens/s", "the multiply-add peak", flops / peak);
         criterion.bench_function(&format!("decode/{id}"), |bencher| {
             bencher.iter_custom(|count| decode_time(&subject.decoder, &pool, count));
         });
@@ -144,7 +161,8 @@ fn baseline(criterion: &mut Criterion, folder: &Path, threads: usize) {
         }
         start.elapsed()
     };
-    eprintln!("decode/{id}: {:.1} tokens/s", 8.0 / decode(8).as_secs_f64());
+    let rate = seconds(|| decode(TOKENS.into()) / TOKENS).map(f64::recip);
+    eprintln!("decode/{id}: {:.1} ({:.1} to {:.1}) tokens/s", rate[1], rate[2], rate[0]);
     criterion.bench_function(&format!("decode/{id}"), |bencher| bencher.iter_custom(&mut decode));
     let mut prefill = |count: u64| {
         let start = Instant::now();
@@ -153,7 +171,8 @@ fn baseline(criterion: &mut Criterion, folder: &Path, threads: usize) {
         }
         start.elapsed()
     };
-    eprintln!("prefill/{id}: {:.0} tokens/s", PROMPT as f64 / prefill(1).as_secs_f64());
+    let rate = seconds(|| prefill(1)).map(|it| PROMPT as f64 / it);
+    eprintln!("prefill-128/{id}: {:.0} ({:.0} to {:.0}) tokens/s", rate[1], rate[2], rate[0]);
     criterion
         .bench_function(&format!("prefill-128/{id}"), |bencher| bencher.iter_custom(&mut prefill));
 }

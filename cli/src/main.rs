@@ -1,7 +1,7 @@
 //! The binary `minicrit`: arguments, settings, commands, printing; nothing else.
 //!
 //! The path of every command: [`args`] (what was typed) > [`settings`] (what it means) >
-//! [`commands`] (calls into the engine) > [`printer`]. The environment is read in [`env`] alone.
+//! [`commands`] (calls into the engine) > [`printer`]. The environment is read in `env.rs` alone.
 
 mod args;
 mod env;

@@ -1,6 +1,8 @@
 //! Every operation's backward pass, twice: the plain reference in float64 against finite
 //! differences, and the fast float32 form against the reference.
 
+#![allow(clippy::unwrap_used)]
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use minicrit_engine::{
     ops::{

@@ -1,5 +1,7 @@
 //! The invariants of whole models: a row's bits depend on its own sequence alone.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use minicrit_engine::{

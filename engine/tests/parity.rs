@@ -1,5 +1,7 @@
 //! Logits and greedy tokens of every family against transformers.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use minicrit_engine::{

@@ -1,6 +1,8 @@
 //! The whole path on trained and on reference weights: speculation by real draft models, and the
 //! built-in model against transformers.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use minicrit_engine::{

@@ -1,5 +1,7 @@
 //! The numerics rule: a row's bits depend on that row and on the weights alone.
 
+#![allow(clippy::unwrap_used)]
+
 use half::{bf16, f16};
 use minicrit_quant::{Bytes, Format, QuantTensor, kernels::Level, pool::Threads};
 use proptest::prelude::*;

@@ -57,7 +57,7 @@ pub struct GatedNames {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FfnNames {
     /// One block.
-    Dense(GatedNames),
+    Dense(Box<GatedNames>),
     /// A router and its experts.
     Moe {
         /// Router.
@@ -167,7 +167,13 @@ fn usual_layer(spec: &ModelSpec, i: usize) -> LayerNames {
     let ffn = match spec.layers[i].ffn {
         FfnSpec::Dense { inner } => {
             let path = format!("{path}.mlp");
-            FfnNames::Dense(gated(&path, projections, inner, spec.hidden, spec.biases.ffn))
+            FfnNames::Dense(Box::new(gated(
+                &path,
+                projections,
+                inner,
+                spec.hidden,
+                spec.biases.ffn,
+            )))
         }
         FfnSpec::Moe { experts, inner, .. } => FfnNames::Moe {
             router: linear(&format!("{path}.mlp.gate"), experts, spec.hidden, false),

@@ -40,7 +40,7 @@ pub(super) fn spec_moe(config: &ConfigReader<'_>) -> ModelSpec {
     for (i, layer) in spec.layers.iter_mut().enumerate() {
         let is_dense =
             dense_only.is_some_and(|list| list.iter().any(|it| it.as_u64() == Some(i as u64)));
-        if experts > 0 && !is_dense && (i + 1) % step == 0 {
+        if experts > 0 && !is_dense && (i + 1).is_multiple_of(step) {
             layer.ffn = FfnSpec::Moe { experts, per_token, inner, normalize };
         }
     }

@@ -24,7 +24,7 @@ pub fn rope(
     let key = "partial_rotary_factor";
     let part = holder(key).number_opt(key, 0.0..=1.0).unwrap_or(1.0);
     let dim = (head_dim as f64 * part) as usize;
-    if dim < 2 || dim % 2 != 0 {
+    if dim < 2 || !dim.is_multiple_of(2) {
         config.note(format!("{part} of a head of {head_dim} leaves {dim} values to rotate"));
     }
     let scaling = match &settings {

@@ -1,7 +1,7 @@
 //! What a GGUF file holds: metadata values and tensors, read once and checked.
 //!
 //! This module knows GGUF's containers. It must not know models, tokenizers or what a key means;
-//! the reading itself, with its checks, is in [`super::gguf_reader`].
+//! the reading itself, with its checks, is in `gguf_reader.rs`.
 
 use std::{collections::BTreeMap, path::Path};
 

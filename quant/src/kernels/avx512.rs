@@ -138,7 +138,7 @@ mod x86 {
     fn prefetch<const FORMAT: u8>(row: *const u8, at: usize) {
         match FORMAT {
             F32 => _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(4 * at + AHEAD).cast()),
-            _ if at % (2 * LANES) == 0 => {
+            _ if at.is_multiple_of(2 * LANES) => {
                 _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(2 * at + AHEAD).cast());
             }
             _ => {}

@@ -6,6 +6,9 @@
 //! the portable code in an array: all give the same bits, for any number of rows and threads.
 //! Everything else (softmax, norms) is one source, compiled once for each instruction set.
 
+// Lanes and rows of a tile are numbered: one index means the same in several arrays.
+#![allow(clippy::needless_range_loop)]
+
 pub mod attend;
 mod avx2;
 mod avx512;
