@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Format;
+use crate::{Format, PackedKind};
 
 /// Errors of this crate: each names the value that was wrong.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,56 @@ pub enum Error {
         row: usize,
         /// Rows in the tensor.
         rows: usize,
+    },
+    /// A matrix without rows or columns can't be packed.
+    #[error("a tensor of {rows} x {cols} has no values")]
+    Empty {
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        cols: usize,
+    },
+    /// A weight is infinite or not a number.
+    #[error("row {row} holds a weight that is not finite")]
+    NotFinite {
+        /// The first such row.
+        row: usize,
+    },
+    /// Packed bytes do not hold the shape.
+    #[error("packed {kind} tensor of {rows} x {cols} needs {expected} bytes, got {got}")]
+    PackedLen {
+        /// How the values are kept.
+        kind: PackedKind,
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        cols: usize,
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// Bytes that were given.
+        got: usize,
+    },
+    /// The factor of a packed tensor is not a power of two.
+    #[error("packed tensor has a factor of {factor}, which is no power of two")]
+    PackedFactor {
+        /// The factor.
+        factor: f32,
+    },
+    /// A scale of a packed tensor is infinite or not a number.
+    #[error("scale of row {row}, group {group} of a packed tensor is not finite")]
+    PackedScale {
+        /// The row.
+        row: usize,
+        /// The group of columns.
+        group: usize,
+    },
+    /// The system gave no memory for packed weights.
+    #[error("no memory for {bytes} bytes of packed weights: {source}")]
+    Memory {
+        /// Bytes asked for.
+        bytes: usize,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A file could not be read or mapped.
     #[error("can't read `{path}`: {source}")]

@@ -20,16 +20,20 @@ mod error;
 mod format;
 pub mod kernels;
 mod op;
+mod packed;
 pub mod pool;
 pub mod roofline;
 mod tensor;
+mod weight;
 
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
 pub use error::Error;
 pub use format::Format;
 pub use op::QuantMatmul;
+pub use packed::{PackedKind, PackedLevel, PackedTensor};
 pub use tensor::QuantTensor;
+pub use weight::Weight;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

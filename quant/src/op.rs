@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, bail};
 
-use crate::QuantTensor;
+use crate::Weight;
 
 /// Weight rows that the backward pass decodes at a time.
 const TILE: usize = 256;
@@ -12,13 +12,13 @@ const TILE: usize = 256;
 /// `x [.., cols] -> x · wᵀ [.., rows]` for float32 `x`. The weight is frozen: it gets no gradient.
 #[derive(Debug, Clone)]
 pub struct QuantMatmul {
-    weight: QuantTensor,
+    weight: Weight,
 }
 
 impl QuantMatmul {
-    /// The operation for `weight`.
-    pub fn new(weight: QuantTensor) -> Self {
-        Self { weight }
+    /// The operation for `weight`, stored or packed.
+    pub fn new(weight: impl Into<Weight>) -> Self {
+        Self { weight: weight.into() }
     }
 
     /// Applies the operation; the gradient for `x_ti` is kept where candle tracks it.
@@ -29,7 +29,8 @@ impl QuantMatmul {
         x_ti.contiguous()?.apply_op1(self.clone())
     }
 
-    /// The same in plain tensor operations: oracle and path for other devices.
+    /// The same in plain tensor operations: oracle and path for other devices. A packed weight is
+    /// multiplied by `x_ti` as it is, not rounded.
     ///
     /// # Errors
     /// A shape or type that does not fit.
@@ -40,9 +41,9 @@ impl QuantMatmul {
 
     fn rows_as_tensor(&self, range: Range<usize>, like: &Tensor) -> candle_core::Result<Tensor> {
         let cols = self.weight.cols();
-        let rows = self.weight.slice_rows(range.clone()).map_err(candle_core::Error::wrap)?;
-        Tensor::from_vec(rows.dequantize(), (range.len(), cols), like.device())?
-            .to_dtype(like.dtype())
+        let values =
+            self.weight.dequantize_rows(range.clone()).map_err(candle_core::Error::wrap)?;
+        Tensor::from_vec(values, (range.len(), cols), like.device())?.to_dtype(like.dtype())
     }
 }
 

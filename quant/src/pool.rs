@@ -80,6 +80,20 @@ impl<T> Shared<T> {
         // SAFETY: in range and exclusive by the caller's promise.
         unsafe { *self.start.add(index) = value };
     }
+
+    /// # Safety
+    /// `index + values.len()` is at most the length, and no other thread touches these elements
+    /// during the loop.
+    pub(crate) unsafe fn write_all(&self, index: usize, values: &[T])
+    where
+        T: Copy,
+    {
+        debug_assert!(index + values.len() <= self.len);
+        // SAFETY: in range and exclusive by the caller's promise; `values` is borrowed elsewhere.
+        unsafe {
+            std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(index), values.len());
+        }
+    }
 }
 
 /// Calls `body` with each chunk of `chunk_len` elements of `out` and its index, in parallel where

@@ -19,6 +19,7 @@ pub mod vector;
 
 use std::sync::OnceLock;
 
+pub(crate) use lanes::for_each_level;
 pub use matmul::{Matrix, matmul};
 
 /// Lanes of every reduction.

@@ -1,0 +1,198 @@
+//! The input rounded to int8, in the order in which kernels read it.
+//!
+//! Blocks of 16 rows; in a block, group after group; in a group, row after row, 64 bytes each, which
+//! is an AMX tile. The last block is as high as it has rows.
+
+use super::{GROUP, PackedLevel, SUB, WIDTH};
+use crate::{kernels::for_each_level, pool};
+
+/// Rows of a block.
+pub(super) const BLOCK: usize = 16;
+
+/// From so many values on, a second thread pays.
+const PARALLEL_FROM: usize = 1 << 16;
+
+/// Groups whose largest value is below this are zeros: their reciprocal would overflow.
+const SMALLEST: f32 = 1e-30;
+
+/// 1.5 · 2²³: adding it rounds to the nearest even integer and leaves that in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// 64 values of one row.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct Line(pub(super) [i8; GROUP]);
+
+/// One row of one group, apart from its values.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct RowGroup {
+    pub(super) scale: f32,
+    /// -128 times the sum of all 64 values: what reading q8 weights as unsigned adds, undone.
+    pub(super) offset: i32,
+    /// Negative sums of 16 values each, for the zeros of q4, in the order 0, 2, 1, 3: two pairs,
+    /// one above the other, as VNNI multiplies them.
+    pub(super) negative_sums: [i16; 4],
+}
+
+/// Rounded rows.
+pub(super) struct Activations {
+    pub(super) rows: usize,
+    pub(super) groups: usize,
+    pub(super) lines: Vec<Line>,
+    pub(super) row_groups: Vec<RowGroup>,
+}
+
+/// Where one row lies: entry of group `g` is `start + g * stride`.
+#[derive(Clone, Copy)]
+pub(super) struct RowAt {
+    pub(super) start: usize,
+    pub(super) stride: usize,
+}
+
+impl Activations {
+    /// Rounds `x`, rows of `cols` values.
+    pub(super) fn quantize(level: PackedLevel, x: &[f32], cols: usize) -> Self {
+        let rows = x.len() / cols;
+        let groups = cols.div_ceil(GROUP);
+        let empty = RowGroup { scale: 0.0, offset: 0, negative_sums: [0; 4] };
+        let mut lines = vec![Line([0; GROUP]); rows * groups];
+        let mut row_groups = vec![empty; rows * groups];
+        let parts: Vec<_> = lines
+            .chunks_mut(BLOCK * groups)
+            .zip(row_groups.chunks_mut(BLOCK * groups))
+            .zip(x.chunks(BLOCK * cols))
+            .map(std::sync::Mutex::new)
+            .collect();
+        pool::for_each(parts.len(), x.len() >= PARALLEL_FROM, |block| {
+            // Each block is taken once, so the lock is never waited for.
+            if let Ok(mut part) = parts[block].lock() {
+                let ((lines, row_groups), x) = &mut *part;
+                quantize_block(level.float(), x, cols, lines, row_groups);
+            }
+        });
+        drop(parts);
+        Self { rows, groups, lines, row_groups }
+    }
+
+    /// Where row `row` lies.
+    pub(super) fn row_at(&self, row: usize) -> RowAt {
+        let first = row - row % BLOCK;
+        let stride = BLOCK.min(self.rows - first);
+        RowAt { start: first * self.groups + row - first, stride }
+    }
+
+    /// Rows from `row` to `end` or to the end of the block of `row`: one after the other in each
+    /// group.
+    pub(super) fn rows_in_block(&self, row: usize, end: usize) -> usize {
+        end.min(row - row % BLOCK + BLOCK) - row
+    }
+}
+
+for_each_level! {
+    fn quantize_block(x: &[f32], cols: usize, lines: &mut [Line], row_groups: &mut [RowGroup])
+        = quantize_block_body
+}
+
+#[inline(always)]
+fn quantize_block_body(x: &[f32], cols: usize, lines: &mut [Line], row_groups: &mut [RowGroup]) {
+    let height = x.len() / cols;
+    for (row, x_row) in x.chunks_exact(cols).enumerate() {
+        for (group, part) in x_row.chunks(GROUP).enumerate() {
+            let mut values = [0.0f32; GROUP];
+            values[..part.len()].copy_from_slice(part);
+            let at = group * height + row;
+            row_groups[at] = quantize_group(&values, &mut lines[at]);
+        }
+    }
+}
+
+/// `x ≈ scale · q`, `scale = max / 127`, ties to even. A value that is not finite makes the scale
+/// not a number, and with it every output of the row.
+#[inline(always)]
+fn quantize_group(x: &[f32; GROUP], line: &mut Line) -> RowGroup {
+    let mut maxima = [0.0f32; WIDTH];
+    let mut poison = [0.0f32; WIDTH];
+    for part in x.as_chunks::<WIDTH>().0 {
+        for l in 0..WIDTH {
+            let size = part[l].abs();
+            maxima[l] = if size > maxima[l] { size } else { maxima[l] };
+            poison[l] += part[l] * 0.0;
+        }
+    }
+    let max = maxima.into_iter().fold(0.0f32, |max, it| if it > max { it } else { max });
+    let finite = poison.into_iter().all(|it| it == 0.0);
+    if !finite || max < SMALLEST {
+        let scale = if finite { 0.0 } else { f32::NAN };
+        return RowGroup { scale, offset: 0, negative_sums: [0; 4] };
+    }
+    let inverse = 127.0 / max;
+    let mut sums = [0i32; GROUP / SUB];
+    for (sum, (part, out)) in sums
+        .iter_mut()
+        .zip(x.as_chunks::<SUB>().0.iter().zip(line.0.as_chunks_mut::<SUB>().0))
+    {
+        let mut integers = [0i32; SUB];
+        for l in 0..SUB {
+            integers[l] = (part[l] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+            out[l] = integers[l] as i8;
+        }
+        *sum = integers.iter().sum();
+    }
+    RowGroup {
+        scale: max / 127.0,
+        offset: -128 * (sums[0] + sums[1] + sums[2] + sums[3]),
+        negative_sums: [sums[0], sums[2], sums[1], sums[3]].map(|it| -it as i16),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_sums_and_places_fit() {
+        let (rows, cols) = (19, 130);
+        let x: Vec<f32> =
+            (0..rows * cols).map(|i| ((i * 7919) % 1001) as f32 / 500.0 - 1.0).collect();
+        for level in PackedLevel::available() {
+            let got = Activations::quantize(level, &x, cols);
+            for row in 0..rows {
+                let at = got.row_at(row);
+                for group in 0..3 {
+                    let (line, it) =
+                        (&got.lines[at.start + group * at.stride], got.row_groups[at.start + group * at.stride]);
+                    for (i, &q) in line.0.iter().enumerate() {
+                        let column = group * GROUP + i;
+                        let want = if column < cols { x[row * cols + column] } else { 0.0 };
+                        let error = (f32::from(q) * it.scale - want).abs();
+                        assert!(error <= 0.5001 * it.scale, "{row} {column}");
+                    }
+                    let sums: Vec<i16> =
+                        line.0.chunks(16).map(|it| it.iter().map(|&q| i16::from(q)).sum()).collect();
+                    assert_eq!(it.negative_sums, [-sums[0], -sums[2], -sums[1], -sums[3]]);
+                    assert_eq!(it.offset, -128 * sums.iter().map(|&s| i32::from(s)).sum::<i32>());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_stay_in_range() {
+        for max in [0.0, 1e-42, 1e-31, 1e-30, 3.0, f32::MAX] {
+            let mut line = Line([1; GROUP]);
+            let mut x = [0.0; GROUP];
+            (x[0], x[1]) = (max, -max);
+            line.0 = [0; GROUP];
+            let it = quantize_group(&x, &mut line);
+            assert!(it.scale.is_finite());
+            let q = if max < SMALLEST { 0 } else { 127 };
+            assert_eq!((line.0[0], line.0[1]), (q, -q), "{max}");
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = [1.0; GROUP];
+            x[33] = bad;
+            assert!(quantize_group(&x, &mut Line([0; GROUP])).scale.is_nan());
+        }
+    }
+}

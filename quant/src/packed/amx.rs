@@ -1,0 +1,384 @@
+//! Sixteen rows times sixteen outputs times one group in one AMX instruction.
+//!
+//! The tile of 32-bit sums is exact; it goes through a scratch buffer in the first-level cache into
+//! sixteen vector registers of float sums, by the same formula as everywhere. q4 weights are
+//! expanded to bytes first, once for all rows of a strip.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{granted, tiles};
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn tiles(
+    _layout: &super::layout::Layout,
+    _bytes: &[u8],
+    _tiles: std::ops::Range<usize>,
+    _x: &super::activations::Activations,
+    _output: &super::matmul::Output<'_>,
+) {
+    unreachable!("invariant: this level is never detected on other processors")
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::{
+        arch::{asm, x86_64::*},
+        ops::Range,
+    };
+
+    use crate::packed::{
+        PackedKind, WIDTH,
+        activations::{Activations, BLOCK, Line, RowGroup},
+        layout::{Layout, Tile},
+        matmul::Output,
+    };
+
+    /// Groups whose weights (8 KiB a tile) and input (8 KiB a block) stay in the first-level cache.
+    const CHUNK: usize = 8;
+
+    /// Tiles that pass over one block of input while it is in the first-level cache.
+    const STRIP: usize = 4;
+
+    /// Tiles whose sums and weights stay in the second-level cache while the input passes.
+    const PANEL: usize = 16;
+
+    /// Up to so many rows, tiles are taken one by one, so that weights stream from memory in order.
+    const FEW_ROWS: usize = 64;
+
+    /// Rows whose sums stay in the second-level cache.
+    const ROWS: usize = 512;
+
+    /// How far ahead of their use weights are fetched.
+    const AHEAD: usize = 4096;
+
+    /// Sums of 16 outputs.
+    #[repr(C, align(64))]
+    #[derive(Clone, Copy)]
+    struct Sums([f32; WIDTH]);
+
+    /// One group of 16 outputs as bytes: the operand of the tile instruction.
+    #[repr(C, align(64))]
+    #[derive(Clone, Copy)]
+    struct Operand([u8; 1024]);
+
+    /// Whether the processor has int8 tiles and the system lets this process use them.
+    pub(in crate::packed) fn granted() -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+            const XFEATURE_XTILE_DATA: libc::c_long = 18;
+            /// Bits 24 and 25 of EDX in leaf 7: AMX-TILE and AMX-INT8.
+            const TILE_AND_INT8: u32 = 3 << 24;
+            if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
+                return false;
+            }
+            // SAFETY: the call only asks for permission to use tile registers; where the kernel
+            // does not know it, it fails.
+            let refused = unsafe {
+                libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA)
+            };
+            refused == 0
+        }
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+
+    /// All rows of `x` times the tiles of one task.
+    pub(in crate::packed) fn tiles(
+        layout: &Layout,
+        bytes: &[u8],
+        tiles: Range<usize>,
+        x: &Activations,
+        output: &Output<'_>,
+    ) {
+        assert!(layout.groups == x.groups && layout.byte_len() == bytes.len());
+        assert!(tiles.end <= layout.tiles);
+        let panel = if x.rows <= FEW_ROWS { 1 } else { PANEL };
+        let mut scratch = Scratch {
+            sums: vec![Sums([0.0; WIDTH]); panel * x.rows.min(ROWS).next_multiple_of(BLOCK)],
+            operands: match layout.kind {
+                PackedKind::Q8 => Vec::new(),
+                PackedKind::Q4 => vec![Operand([0; 1024]); STRIP.min(panel) * CHUNK],
+            },
+            scales: [Sums([0.0; WIDTH]); STRIP * CHUNK],
+        };
+        // SAFETY: the level was chosen by detection, which asked for tile registers; every thread
+        // of the process may use them then.
+        unsafe {
+            configure(x.rows % BLOCK);
+            for first in (0..x.rows).step_by(ROWS) {
+                let rows = first..x.rows.min(first + ROWS);
+                let mut start = tiles.start;
+                while start < tiles.end {
+                    let part = start..tiles.end.min(start + panel);
+                    panel_rows(layout, bytes, part, x, rows.clone(), &mut scratch, output);
+                    start += panel;
+                }
+            }
+            asm!("tilerelease", options(nostack, nomem));
+        }
+    }
+
+    struct Scratch {
+        /// For each tile of a panel, the sums of all rows.
+        sums: Vec<Sums>,
+        /// q4: for each tile of a strip, the groups of a chunk.
+        operands: Vec<Operand>,
+        /// The same of the scales.
+        scales: [Sums; STRIP * CHUNK],
+    }
+
+    /// Tile registers: 0 sums, 1 input, 2 weights; 3 and 4 as 0 and 1 for a block of `tail` rows.
+    ///
+    /// # Safety
+    /// Tile registers must be there and granted.
+    unsafe fn configure(tail: usize) {
+        #[repr(C, align(64))]
+        struct Config([u8; 64]);
+        let mut config = Config([0; 64]);
+        config.0[0] = 1;
+        for register in 0..5 {
+            let height = if register < 3 || tail == 0 { BLOCK } else { tail };
+            config.0[16 + 2 * register] = 64;
+            config.0[48 + register] = height as u8;
+        }
+        // SAFETY: the configuration is one of palette 1 with at most 16 rows of 64 bytes.
+        unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack)) };
+    }
+
+    /// # Safety
+    /// As [`configure`], which was called; shapes as checked by [`tiles`].
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn panel_rows(
+        layout: &Layout,
+        bytes: &[u8],
+        panel: Range<usize>,
+        x: &Activations,
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        output: &Output<'_>,
+    ) {
+        let height = rows.len().next_multiple_of(BLOCK);
+        scratch.sums[..panel.len() * height].fill(Sums([0.0; WIDTH]));
+        for chunk in (0..layout.groups).step_by(CHUNK) {
+            let chunk = chunk..layout.groups.min(chunk + CHUNK);
+            for strip in panel.clone().step_by(STRIP) {
+                let strip = strip..panel.end.min(strip + STRIP);
+                let mut weights = [Weights::NONE; STRIP];
+                for (i, tile) in strip.clone().enumerate() {
+                    let at = tile * layout.tile_bytes;
+                    let tile = layout.tile(&bytes[at..at + layout.tile_bytes]);
+                    // SAFETY: the chunk lies inside the tile.
+                    weights[i] = unsafe { prepare(&tile, chunk.clone(), i, scratch) };
+                }
+                for first in rows.clone().step_by(BLOCK) {
+                    for (i, weights) in weights.iter().enumerate().take(strip.len()) {
+                        let place =
+                            (strip.start - panel.start + i) * height + first - rows.start;
+                        let sums = scratch.sums[place..place + BLOCK].as_mut_ptr();
+                        // SAFETY: a block of 16 sums follows; the chunk lies inside `x`.
+                        unsafe { block(x, first, chunk.clone(), weights, sums) };
+                    }
+                }
+            }
+        }
+        for (i, tile) in panel.enumerate() {
+            for (row, sums) in rows.clone().zip(&scratch.sums[i * height..]) {
+                // SAFETY: the caller owns these tiles.
+                unsafe { output.write(row, tile, &sums.0) };
+            }
+        }
+    }
+
+    /// A tile's groups of one chunk: operands of 1 KiB and 16 scales each.
+    #[derive(Clone, Copy)]
+    struct Weights {
+        operands: *const u8,
+        scales: *const Sums,
+    }
+
+    impl Weights {
+        const NONE: Weights = Weights { operands: std::ptr::null(), scales: std::ptr::null() };
+    }
+
+    /// # Safety
+    /// `chunk` lies inside the tile; `place` is below `STRIP`.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn prepare(
+        tile: &Tile<'_>,
+        chunk: Range<usize>,
+        place: usize,
+        scratch: &mut Scratch,
+    ) -> Weights {
+        let scales = &mut scratch.scales[place * CHUNK..(place + 1) * CHUNK];
+        for (group, scales) in chunk.clone().zip(scales.iter_mut()) {
+            let halves = &tile.scales[group * 2 * WIDTH..(group + 1) * 2 * WIDTH];
+            // SAFETY: 32 bytes of halves, 64 of sums.
+            unsafe {
+                let halves = _mm256_loadu_si256(halves.as_ptr().cast());
+                _mm512_store_ps(scales.0.as_mut_ptr(), _mm512_cvtph_ps(halves));
+            }
+        }
+        let scales = scales.as_ptr();
+        if tile.kind == PackedKind::Q8 {
+            let operands = tile.values[chunk.start * 1024..chunk.end * 1024].as_ptr();
+            return Weights { operands, scales };
+        }
+        let operands = &mut scratch.operands[place * CHUNK..(place + 1) * CHUNK];
+        for (group, operand) in chunk.zip(operands.iter_mut()) {
+            let values = &tile.values[group * 512..(group + 1) * 512];
+            let steps = &tile.steps[group * 64..(group + 1) * 64];
+            // SAFETY: lengths as sliced.
+            unsafe { expand(values.as_ptr(), steps.as_ptr(), operand.0.as_mut_ptr()) };
+        }
+        Weights { operands: operands.as_ptr().cast(), scales }
+    }
+
+    /// Writes `s · (q - z)` of one group as bytes.
+    ///
+    /// # Safety
+    /// 512 bytes follow `values`, 64 follow `steps`, 1,024 aligned ones follow `out`.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn expand(values: *const u8, steps: *const u8, out: *mut u8) {
+        let low = _mm512_set1_epi8(15);
+        let even = _mm512_set1_epi16(0xff);
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let steps = _mm512_loadu_si512(steps.cast());
+            for sub in 0..4 {
+                // The step of each output's 16 columns, in all four bytes of its lane.
+                let pick = _mm512_add_epi8(
+                    _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0),
+                    _mm512_set1_epi8(sub as i8),
+                );
+                let step = _mm512_shuffle_epi8(steps, pick);
+                let s = _mm512_add_epi8(
+                    _mm512_and_si512(step, _mm512_set1_epi8(7)),
+                    _mm512_set1_epi8(1),
+                );
+                let z = _mm512_and_si512(_mm512_srli_epi16::<4>(step), low);
+                let (s_even, s_odd) = (_mm512_and_si512(s, even), _mm512_srli_epi16::<8>(s));
+                for t in 0..4 {
+                    let at = values.add(64 * (sub % 2 * 4 + t));
+                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(AHEAD).cast());
+                    let both = _mm512_loadu_si512(at.cast());
+                    let q = if sub < 2 { both } else { _mm512_srli_epi16::<4>(both) };
+                    let centred = _mm512_sub_epi8(_mm512_and_si512(q, low), z);
+                    let a = _mm512_and_si512(_mm512_mullo_epi16(centred, s_even), even);
+                    let b = _mm512_mullo_epi16(_mm512_srli_epi16::<8>(centred), s_odd);
+                    let bytes = _mm512_or_si512(a, _mm512_slli_epi16::<8>(b));
+                    _mm512_store_si512(out.add(64 * (4 * sub + t)).cast(), bytes);
+                }
+            }
+        }
+    }
+
+    /// The sums of up to 16 rows from `first` on, a whole block where there are so many, plus the
+    /// groups of `chunk`.
+    ///
+    /// # Safety
+    /// `sums` is followed by 16 rows of sums; `chunk` lies inside `x` and inside `weights`.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn block(
+        x: &Activations,
+        first: usize,
+        chunk: Range<usize>,
+        weights: &Weights,
+        sums: *mut Sums,
+    ) {
+        let at = x.row_at(first);
+        let entry = at.start + chunk.start * at.stride;
+        let lines = x.lines[entry..].as_ptr();
+        let row_groups = x.row_groups[entry..].as_ptr();
+        // SAFETY: by the caller's promise.
+        unsafe {
+            if at.stride == BLOCK {
+                whole_block(lines, row_groups, chunk.len(), weights, sums);
+            } else {
+                tail_block(lines, row_groups, at.stride, chunk.len(), weights, sums);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`block`], for 16 rows.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn whole_block(
+        mut lines: *const Line,
+        mut row_groups: *const RowGroup,
+        groups: usize,
+        weights: &Weights,
+        sums: *mut Sums,
+    ) {
+        let mut dots = [Operand([0; 1024]); 2];
+        let mut acc = [_mm512_setzero_ps(); BLOCK];
+        // SAFETY: by the caller's promise.
+        unsafe {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                *acc = _mm512_load_ps(sums.add(i).cast());
+            }
+            for group in 0..groups {
+                let dot = dots[group % 2].0.as_mut_ptr();
+                let operand = weights.operands.add(1024 * group);
+                asm!(
+                    "tilezero tmm0",
+                    "tileloadd tmm1, [{x} + {line}*1]",
+                    "tileloadd tmm2, [{w} + {line}*1]",
+                    "tdpbssd tmm0, tmm1, tmm2",
+                    "tilestored [{dot} + {line}*1], tmm0",
+                    x = in(reg) lines, w = in(reg) operand, dot = in(reg) dot, line = in(reg) 64usize,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, options(nostack)
+                );
+                let scale = _mm512_load_ps(weights.scales.add(group).cast());
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dot.add(64 * i).cast()));
+                    let scaled = _mm512_mul_ps(dot, _mm512_set1_ps((*row_groups.add(i)).scale));
+                    *acc = _mm512_fmadd_ps(scaled, scale, *acc);
+                }
+                lines = lines.wrapping_add(BLOCK);
+                row_groups = row_groups.wrapping_add(BLOCK);
+            }
+            for (i, acc) in acc.iter().enumerate() {
+                _mm512_store_ps(sums.add(i).cast(), *acc);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`block`], for `height` rows, the number that [`configure`] was told.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn tail_block(
+        mut lines: *const Line,
+        mut row_groups: *const RowGroup,
+        height: usize,
+        groups: usize,
+        weights: &Weights,
+        sums: *mut Sums,
+    ) {
+        let mut dots = Operand([0; 1024]);
+        let dot = dots.0.as_mut_ptr();
+        // SAFETY: by the caller's promise.
+        unsafe {
+            for group in 0..groups {
+                let operand = weights.operands.add(1024 * group);
+                asm!(
+                    "tilezero tmm3",
+                    "tileloadd tmm4, [{x} + {line}*1]",
+                    "tileloadd tmm2, [{w} + {line}*1]",
+                    "tdpbssd tmm3, tmm4, tmm2",
+                    "tilestored [{dot} + {line}*1], tmm3",
+                    x = in(reg) lines, w = in(reg) operand, dot = in(reg) dot, line = in(reg) 64usize,
+                    out("tmm2") _, out("tmm3") _, out("tmm4") _, options(nostack)
+                );
+                let scale = _mm512_load_ps(weights.scales.add(group).cast());
+                for i in 0..height {
+                    let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dot.add(64 * i).cast()));
+                    let scaled = _mm512_mul_ps(dot, _mm512_set1_ps((*row_groups.add(i)).scale));
+                    let acc = _mm512_load_ps(sums.add(i).cast());
+                    _mm512_store_ps(sums.add(i).cast(), _mm512_fmadd_ps(scaled, scale, acc));
+                }
+                lines = lines.wrapping_add(height);
+                row_groups = row_groups.wrapping_add(height);
+            }
+        }
+    }
+}

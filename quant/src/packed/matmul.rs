@@ -1,0 +1,113 @@
+//! Matrix products over packed tiles: which rows and outputs meet when.
+//!
+//! Tasks own ranges of tiles, never parts of a sum. Nothing here changes a bit of the result.
+
+use std::ops::Range;
+
+use super::{
+    PackedKind, PackedLevel, WIDTH, activations::Activations, amx, avx2, layout::Layout, portable,
+    vnni,
+};
+use crate::pool;
+
+/// Rows that share one reading of the weights where there are no AMX tiles.
+const TOGETHER: usize = 16;
+
+/// Bytes of rounded input that stay in the second-level cache while the tiles of a task pass.
+const INPUT_BYTES: usize = 1 << 19;
+
+/// Multiplications below which a second thread costs more than it brings.
+const PARALLEL_FROM: usize = 1 << 18;
+
+/// From so many rows on, AMX tiles are faster than VNNI.
+const fn amx_from(kind: PackedKind) -> usize {
+    match kind {
+        PackedKind::Q8 => 9,
+        PackedKind::Q4 => 9,
+    }
+}
+
+/// A thread's own outputs of the whole product.
+pub(super) struct Output<'a> {
+    y: &'a pool::Shared<f32>,
+    rows: usize,
+    factor: f32,
+}
+
+impl Output<'_> {
+    /// Writes the sums of one row of `x` and one tile.
+    ///
+    /// # Safety
+    /// No other thread writes the outputs of this tile; `row` is a row of `y`.
+    pub(super) unsafe fn write(&self, row: usize, tile: usize, sums: &[f32; WIDTH]) {
+        let first = tile * WIDTH;
+        let count = WIDTH.min(self.rows - first);
+        let scaled = sums.map(|it| it * self.factor);
+        // SAFETY: the outputs of the tile lie inside the row; exclusive by the caller's promise.
+        unsafe { self.y.write_all(row * self.rows + first, &scaled[..count]) };
+    }
+}
+
+/// Computes `y = x · wᵀ`.
+pub(super) fn matmul(
+    level: PackedLevel,
+    layout: &Layout,
+    factor: f32,
+    bytes: &[u8],
+    x: &[f32],
+    y: &mut [f32],
+) {
+    assert!(x.len().is_multiple_of(layout.cols), "input length");
+    let m = x.len() / layout.cols;
+    assert_eq!(y.len(), m * layout.rows, "output length");
+    assert_eq!(bytes.len(), layout.byte_len(), "packed bytes");
+    let level = level.min(PackedLevel::detected());
+    let x = Activations::quantize(level, x, layout.cols);
+
+    let worth_it = m * layout.rows * layout.cols >= PARALLEL_FROM;
+    let tasks = if worth_it { layout.tiles.min(4 * pool::current_threads()) } else { 1 };
+    let y = pool::Shared::new(y);
+    let output = Output { y: &y, rows: layout.rows, factor };
+    let use_amx = level == PackedLevel::Amx && m >= amx_from(layout.kind);
+    pool::for_each(tasks, worth_it, |task| {
+        let tiles = layout.tiles * task / tasks..layout.tiles * (task + 1) / tasks;
+        if use_amx {
+            amx::tiles(layout, bytes, tiles, &x, &output);
+        } else {
+            vectors(level, layout, bytes, tiles, &x, &output);
+        }
+    });
+}
+
+/// The tiles of one task, by the kernels that take a few rows at a time.
+fn vectors(
+    level: PackedLevel,
+    layout: &Layout,
+    bytes: &[u8],
+    tiles: Range<usize>,
+    x: &Activations,
+    output: &Output<'_>,
+) {
+    let kernel = match level {
+        PackedLevel::Portable => portable::rows,
+        PackedLevel::Avx2 => avx2::rows,
+        PackedLevel::Avx512Vnni | PackedLevel::Amx => vnni::rows,
+    };
+    let block = (INPUT_BYTES / (layout.groups * super::GROUP)).max(1).next_multiple_of(TOGETHER);
+    for first in (0..x.rows).step_by(block) {
+        let last = x.rows.min(first + block);
+        for tile in tiles.clone() {
+            let at = tile * layout.tile_bytes;
+            let part = layout.tile(&bytes[at..at + layout.tile_bytes]);
+            for row in (first..last).step_by(TOGETHER) {
+                let rows = row..last.min(row + TOGETHER);
+                let mut sums = [[0.0; WIDTH]; TOGETHER];
+                kernel(&part, x, rows.clone(), &mut sums);
+                for (row, sums) in rows.zip(&sums) {
+                    // SAFETY: tasks own disjoint ranges of tiles.
+                    unsafe { output.write(row, tile, sums) };
+                }
+            }
+        }
+    }
+}
