@@ -8,6 +8,7 @@ use std::{
 
 use minicrit_engine::{
     assemble,
+    load::LoadOptions,
     registry::Registry,
     sequence::Sequence,
     source::ModelFiles,
@@ -141,7 +142,7 @@ impl Loaded {
         let files = model.files()?;
         let needs = memory::Needs::of(&files);
         needs.check(compute.context, &memory::available())?;
-        let model = assemble::load(&files)?;
+        let model = assemble::load(&files, LoadOptions { quantize: compute.quantize })?;
         check_context(compute.context, model.decoder.spec.max_tokens())?;
         Ok(Self {
             model,

@@ -9,6 +9,7 @@ mod run;
 use std::path::PathBuf;
 
 use minicrit_engine::registry::Registry;
+use minicrit_quant::PackedKind;
 
 use crate::{
     args::{BenchArgs, ComputeArgs, ScoreArgs, TokenizeArgs},
@@ -28,6 +29,8 @@ pub struct Compute {
     pub chunk: usize,
     /// Context length, where it shall not be the model's.
     pub context: Option<usize>,
+    /// What the weights are packed into at load.
+    pub quantize: Option<PackedKind>,
 }
 
 impl Compute {
@@ -37,7 +40,7 @@ impl Compute {
     /// What is not built yet, by name; a bad environment variable.
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, adapter } = args;
-        refuse_quant(&quant)?;
+        let quantize = packed_kind(&quant)?;
         if adapter.is_some() {
             return Err(Failure::usage(
                 "not-built-yet",
@@ -50,7 +53,8 @@ impl Compute {
             (None, Some(text)) => threads_of(text)?,
             (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
         };
-        Ok(Self { threads, chunk: chunk as usize, context: ctx.map(|it| it as usize) })
+        let context = ctx.map(|it| it as usize);
+        Ok(Self { threads, chunk: chunk as usize, context, quantize })
     }
 }
 
@@ -62,19 +66,21 @@ fn threads_of(text: &str) -> Result<usize, Failure> {
     })
 }
 
-fn refuse_quant(quant: &str) -> Result<(), Failure> {
+fn packed_kind(quant: &str) -> Result<Option<PackedKind>, Failure> {
     let quant = quant.to_ascii_lowercase();
-    let known = ["q8", "q4"].into_iter().chain(minicrit_quant::Format::ALL.map(|it| it.name()));
-    if quant == "none" {
-        return Ok(());
+    match quant.as_str() {
+        "none" => return Ok(None),
+        "q8" => return Ok(Some(PackedKind::Q8)),
+        "q4" => return Ok(Some(PackedKind::Q4)),
+        _ => {}
     }
-    if known.into_iter().any(|it| it == quant) {
-        let message = format!("weights can't be quantized at load yet: `--quant {quant}`");
+    if minicrit_quant::Format::ALL.iter().any(|it| it.name() == quant) {
+        let message = format!("weights can't be quantized to this at load yet: `--quant {quant}`");
         return Err(Failure::usage("not-built-yet", message)
-            .hint("pass --quant none, or a GGUF file that is quantized already"));
+            .hint("pass --quant q8 or q4, or a GGUF file that is quantized already"));
     }
     let message = format!("no such weight format: `{quant}`");
-    Err(Failure::usage("unknown-format", message).hint("pass --quant none"))
+    Err(Failure::usage("unknown-format", message).hint("pass --quant q8, q4 or none"))
 }
 
 /// Text or ids.

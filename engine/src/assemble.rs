@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     Result,
     chat::ChatTemplate,
-    load::load_decoder,
+    load::{LoadOptions, load_decoder_with},
     model::Decoder,
     source::ModelFiles,
     tokens::{self, Tokenizer},
@@ -98,10 +98,10 @@ pub fn text_parts(files: &ModelFiles) -> Result<(Option<Arc<Tokenizer>>, Option<
 ///
 /// # Errors
 /// Those of the parts.
-pub fn load(files: &ModelFiles) -> Result<Model> {
+pub fn load(files: &ModelFiles, options: LoadOptions) -> Result<Model> {
     let (tokenizer, template) = text_parts(files)?;
     Ok(Model {
-        decoder: Arc::new(load_decoder(files)?),
+        decoder: Arc::new(load_decoder_with(files, options)?),
         generation: GenerationDefaults::read(files, tokenizer.as_deref()),
         tokenizer,
         template,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use candle_core::{Device, Tensor};
-use minicrit_quant::QuantTensor;
+use minicrit_quant::{PackedKind, PackedTensor, QuantTensor, Weight};
 
 use crate::{
     Result,
@@ -26,16 +26,33 @@ use crate::{
 /// Frequency divisors that GGUF files of Llama 3 carry.
 const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
-/// Builds the decoder that `files` describe. Matrices stay where they are; vectors are widened.
+/// How to hold the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// Packs the matrices of layers and head into int8 or int4 as they are loaded. `None` leaves
+    /// them where they are, in the file's format.
+    pub quantize: Option<PackedKind>,
+}
+
+/// [`load_decoder_with`] the file's own weights.
 ///
 /// # Errors
 /// [`ModelError`] with every problem of the description or of the weights.
 pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
+    load_decoder_with(files, LoadOptions::default())
+}
+
+/// Builds the decoder that `files` describe. Matrices stay where they are or are packed one by
+/// one; vectors are widened.
+///
+/// # Errors
+/// [`ModelError`] with every problem of the description or of the weights.
+pub fn load_decoder_with(files: &ModelFiles, options: LoadOptions) -> Result<Decoder> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let mut spec = arch::spec_from_config(&files.config)?;
     let names = arch::names(&spec);
     check(&spec, &names, &files.tensors)?;
-    let loader = Loader { tensors: &files.tensors };
+    let loader = Loader { tensors: &files.tensors, quantize: options.quantize };
     if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
         let values = loader.floats(ROPE_DIVISORS, divisors)?;
         spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
@@ -57,7 +74,7 @@ pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
         embed: Embedding::new(embed),
         layers,
         norm: loader.norm(&spec, &names.norm)?,
-        head: Linear::new(Some(head_site), head, None),
+        head: Linear::new(Some(head_site), loader.packed_head(head)?, None),
         spec,
     })
 }
@@ -105,6 +122,7 @@ fn is_redundant(spec: &ModelSpec, name: &str, tensor: &StoredTensor) -> bool {
 
 struct Loader<'a> {
     tensors: &'a BTreeMap<String, StoredTensor>,
+    quantize: Option<PackedKind>,
 }
 
 impl Loader<'_> {
@@ -119,6 +137,24 @@ impl Loader<'_> {
         let (rows, cols) = (part.shape[0], part.shape[1]);
         let whole = QuantTensor::new(stored.format, rows, cols, stored.bytes.clone())?;
         Ok(whole.slice_rows(part.rows.clone())?)
+    }
+
+    /// A matrix of a layer, packed where that was asked for.
+    fn packed(&self, part: &Part) -> Result<Weight> {
+        let stored = self.matrix(part)?;
+        match self.quantize {
+            Some(kind) => Ok(PackedTensor::quantize(kind, &stored)?.into()),
+            None => Ok(stored.into()),
+        }
+    }
+
+    /// The head decides between tokens directly, so it is kept in int8 where layers are int4. The
+    /// embedding beside it stays as stored: a pass reads a few of its rows only.
+    fn packed_head(&self, stored: QuantTensor) -> Result<Weight> {
+        match self.quantize {
+            Some(_) => Ok(PackedTensor::quantize(PackedKind::Q8, &stored)?.into()),
+            None => Ok(stored.into()),
+        }
     }
 
     fn vector(&self, part: &Part) -> Result<Tensor> {
@@ -142,7 +178,12 @@ impl Loader<'_> {
 
     fn linear(&self, site: Option<Site>, names: &LinearNames) -> Result<Linear> {
         let bias = names.bias.as_ref().map(|it| self.vector(it)).transpose()?;
-        Ok(Linear::new(site, self.matrix(&names.weight)?, bias))
+        // A router is tiny, and a rounding there sends a token to another expert.
+        let weight = match site {
+            Some(_) => self.packed(&names.weight)?,
+            None => self.matrix(&names.weight)?.into(),
+        };
+        Ok(Linear::new(site, weight, bias))
     }
 
     fn gated(&self, layer: u16, expert: Option<u16>, names: &GatedNames) -> Result<Gated> {

@@ -8,11 +8,13 @@ use minicrit_engine::{
     Error, NamedError,
     cache::{CacheTag, ModelId},
     language_model::LanguageModel,
+    load::{LoadOptions, load_decoder_with},
     model::Decoder,
     pass::{Pass, Rows, Span},
     sequence::Sequence,
+    source::ModelFiles,
 };
-use minicrit_quant::pool::Threads;
+use minicrit_quant::{PackedKind, pool::Threads};
 use minicrit_testkit::fixtures::{Fixture, all_logits};
 
 /// One of each kind of arithmetic: plain, tied, q/k norm, window, mixture, fused, ropes that change.
@@ -32,12 +34,17 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|it| it.to_bits()).collect()
 }
 
+/// Every model with its stored weights and packed into int8 and int4.
 fn each_model(check: impl Fn(&str, &Arc<Decoder>, &[u32])) {
     for name in MODELS {
         let fixture = Fixture::open(name);
+        let files = ModelFiles::open(&fixture.dir).unwrap();
         // Three times the ids: more than one attention chunk of 64 positions.
         let ids = fixture.ids("ids_40").repeat(3);
-        check(name, &Arc::new(fixture.decoder()), &ids);
+        for quantize in [None, Some(PackedKind::Q8), Some(PackedKind::Q4)] {
+            let decoder = load_decoder_with(&files, LoadOptions { quantize }).unwrap();
+            check(&format!("{name} {quantize:?}"), &Arc::new(decoder), &ids);
+        }
     }
 }
 
@@ -164,7 +171,7 @@ fn a_failed_call_leaves_the_sequence_as_it_was() {
 #[test]
 fn a_poisoned_weight_stops_the_work_by_name() {
     let fixture = Fixture::open("llama");
-    let files = minicrit_engine::source::ModelFiles::open(&fixture.dir).unwrap();
+    let files = ModelFiles::open(&fixture.dir).unwrap();
     for name in files.tensors.keys().filter(|it| !it.contains("norm") && !it.contains("bias")) {
         let mut files = files.clone();
         let tensor = files.tensors.get_mut(name).unwrap();

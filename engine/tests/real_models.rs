@@ -9,12 +9,16 @@ use minicrit_engine::{
     assemble,
     chat::{Message, RenderOptions},
     draft::{Drafter, ModelDrafter, NgramDrafter},
+    language_model::LanguageModel,
+    load::{LoadOptions, load_decoder_with},
     model::Decoder,
+    score::{argmax, log_probability},
     sequence::Sequence,
     session::{Event, FinishReason, GenerateOptions, Session},
     source::ModelFiles,
     tokens::Vocabulary,
 };
+use minicrit_quant::PackedKind;
 use minicrit_testkit::{
     draft_cases::{check_draft_case, draft_cases},
     fixtures::{Fixture, GREEDY_MARGIN, read_json},
@@ -72,10 +76,60 @@ fn greedy_answers_are_the_same_with_any_drafter() {
     }
 }
 
+/// Mean Kullback-Leibler divergence of the packed built-in model from the stored one, in nats, over
+/// the held-out chats; and how often both prefer the same token.
+fn divergence(kind: PackedKind) -> (f64, f64) {
+    let files = ModelFiles::builtin().unwrap();
+    let stored = assemble::load(&files, LoadOptions::default()).unwrap();
+    let packed = load_decoder_with(&files, LoadOptions { quantize: Some(kind) }).unwrap();
+    let packed = Arc::new(packed);
+    let path = fixtures_dir().join("../../models/nano/heldout.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (mut rows, mut same, mut total) = (0.0, 0.0, 0.0);
+    for line in text.lines().take(20) {
+        let chat: Value = serde_json::from_str(line).unwrap();
+        let messages = Message::list(&chat["messages"]).unwrap();
+        let options = RenderOptions::on("2026-11-20".parse().unwrap());
+        let rendered = stored.template.as_ref().unwrap().render(&messages, &options).unwrap();
+        let ids = stored.tokenizer.as_ref().unwrap().encode_rendered(&rendered).unwrap();
+        let logits = |decoder: &Arc<Decoder>| {
+            Sequence::new(decoder.clone(), None).extend(&ids, ids.len()).unwrap()
+        };
+        let (p, q) = (logits(&stored.decoder), logits(&packed));
+        for row in 0..ids.len() {
+            let (p, q) = (p.row(row), q.row(row));
+            same += f64::from(argmax(p) == argmax(q));
+            // Of a row's log-probabilities the logit apart is one number, so one suffices.
+            let offset = |row: &[f32]| log_probability(row, 0) - f64::from(row[0]);
+            let (p_offset, q_offset) = (offset(p), offset(q));
+            total += p
+                .iter()
+                .zip(q)
+                .map(|(&p, &q)| (f64::from(p) + p_offset, f64::from(q) + q_offset))
+                .map(|(p, q)| p.exp() * (p - q))
+                .sum::<f64>();
+            rows += 1.0;
+        }
+    }
+    (total / rows, same / rows)
+}
+
+/// Bounds are a fifth above what was measured when the formats were chosen.
+#[test]
+fn packed_weights_stay_close_to_the_stored_ones() {
+    for (kind, most_divergence, least_agreement) in
+        [(PackedKind::Q8, 0.002, 0.99), (PackedKind::Q4, 0.1, 0.9)]
+    {
+        let (divergence, agreement) = divergence(kind);
+        assert!(divergence < most_divergence, "{kind:?}: {divergence} nats, same {agreement}");
+        assert!(agreement > least_agreement, "{kind:?}: {divergence} nats, same {agreement}");
+    }
+}
+
 #[test]
 fn the_built_in_model_answers_as_in_transformers() {
     let files = ModelFiles::builtin().unwrap();
-    let model = assemble::load(&files).unwrap();
+    let model = assemble::load(&files, LoadOptions::default()).unwrap();
     let tokenizer = model.tokenizer.clone().unwrap();
     let template = model.template.clone().unwrap();
     let expected = read_json(&fixtures_dir().join("../../models/nano/expected.json"));

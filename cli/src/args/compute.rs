@@ -18,7 +18,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
 
-    /// Quantize weights at load: only `none` is built so far
+    /// Pack weights at load: q8 (int8), q4 (int4) or none; smaller, faster and a little less exact
     #[arg(long, value_name = "FORMAT", default_value = "none")]
     pub quant: String,
 

@@ -128,9 +128,8 @@ fn quantize_group(x: &[f32; GROUP], line: &mut Line) -> RowGroup {
     }
     let inverse = 127.0 / max;
     let mut sums = [0i32; GROUP / SUB];
-    for (sum, (part, out)) in sums
-        .iter_mut()
-        .zip(x.as_chunks::<SUB>().0.iter().zip(line.0.as_chunks_mut::<SUB>().0))
+    for (sum, (part, out)) in
+        sums.iter_mut().zip(x.as_chunks::<SUB>().0.iter().zip(line.0.as_chunks_mut::<SUB>().0))
     {
         let mut integers = [0i32; SUB];
         for l in 0..SUB {
@@ -160,16 +159,21 @@ mod tests {
             for row in 0..rows {
                 let at = got.row_at(row);
                 for group in 0..3 {
-                    let (line, it) =
-                        (&got.lines[at.start + group * at.stride], got.row_groups[at.start + group * at.stride]);
+                    let (line, it) = (
+                        &got.lines[at.start + group * at.stride],
+                        got.row_groups[at.start + group * at.stride],
+                    );
                     for (i, &q) in line.0.iter().enumerate() {
                         let column = group * GROUP + i;
                         let want = if column < cols { x[row * cols + column] } else { 0.0 };
                         let error = (f32::from(q) * it.scale - want).abs();
                         assert!(error <= 0.5001 * it.scale, "{row} {column}");
                     }
-                    let sums: Vec<i16> =
-                        line.0.chunks(16).map(|it| it.iter().map(|&q| i16::from(q)).sum()).collect();
+                    let sums: Vec<i16> = line
+                        .0
+                        .chunks(16)
+                        .map(|it| it.iter().map(|&q| i16::from(q)).sum())
+                        .collect();
                     assert_eq!(it.negative_sums, [-sums[0], -sums[2], -sums[1], -sums[3]]);
                     assert_eq!(it.offset, -128 * sums.iter().map(|&s| i32::from(s)).sum::<i32>());
                 }

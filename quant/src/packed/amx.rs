@@ -172,8 +172,7 @@ mod x86 {
                 }
                 for first in rows.clone().step_by(BLOCK) {
                     for (i, weights) in weights.iter().enumerate().take(strip.len()) {
-                        let place =
-                            (strip.start - panel.start + i) * height + first - rows.start;
+                        let place = (strip.start - panel.start + i) * height + first - rows.start;
                         let sums = scratch.sums[place..place + BLOCK].as_mut_ptr();
                         // SAFETY: a block of 16 sums follows; the chunk lies inside `x`.
                         unsafe { block(x, first, chunk.clone(), weights, sums) };
