@@ -180,11 +180,10 @@ mod x86 {
                 }
             }
         }
-        for (i, tile) in panel.enumerate() {
-            for (row, sums) in rows.clone().zip(&scratch.sums[i * height..]) {
-                // SAFETY: the caller owns these tiles.
-                unsafe { output.write(row, tile, &sums.0) };
-            }
+        for (i, row) in rows.enumerate() {
+            let sums = scratch.sums[i..].iter().step_by(height).take(panel.len()).map(|it| &it.0);
+            // SAFETY: the caller owns these tiles.
+            unsafe { output.write(row, panel.start, sums) };
         }
     }
 

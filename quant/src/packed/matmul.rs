@@ -13,8 +13,11 @@ use crate::pool;
 /// Rows that share one reading of the weights where there are no AMX tiles.
 const TOGETHER: usize = 16;
 
-/// Bytes of rounded input that stay in the second-level cache while the tiles of a task pass.
-const INPUT_BYTES: usize = 1 << 19;
+/// Tiles that many rows of input pass over while the tiles are in the second-level cache.
+const PANEL: usize = 8;
+
+/// Bytes of those tiles.
+const PANEL_BYTES: usize = 1 << 18;
 
 /// Multiplications below which a second thread costs more than it brings.
 const PARALLEL_FROM: usize = 1 << 18;
@@ -35,16 +38,31 @@ pub(super) struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Writes the sums of one row of `x` and one tile.
+    /// Writes the sums of one row of `x` and of the tiles from `first` on. Whole rows of several
+    /// tiles, because a single tile's 64 bytes at a time would touch another page with each write.
     ///
     /// # Safety
-    /// No other thread writes the outputs of this tile; `row` is a row of `y`.
-    pub(super) unsafe fn write(&self, row: usize, tile: usize, sums: &[f32; WIDTH]) {
-        let first = tile * WIDTH;
-        let count = WIDTH.min(self.rows - first);
-        let scaled = sums.map(|it| it * self.factor);
-        // SAFETY: the outputs of the tile lie inside the row; exclusive by the caller's promise.
-        unsafe { self.y.write_all(row * self.rows + first, &scaled[..count]) };
+    /// No other thread writes the outputs of these tiles; `row` is a row of `y`.
+    #[inline(always)]
+    pub(super) unsafe fn write<'s>(
+        &self,
+        row: usize,
+        first: usize,
+        sums: impl Iterator<Item = &'s [f32; WIDTH]>,
+    ) {
+        for (tile, sums) in (first..).zip(sums) {
+            let first = tile * WIDTH;
+            let scaled = sums.map(|it| it * self.factor);
+            let place = row * self.rows + first;
+            if first + WIDTH <= self.rows {
+                // SAFETY: the outputs of the tile lie inside the row; exclusive by the caller's
+                // promise. The fixed length makes this one store.
+                unsafe { self.y.write_all(place, &scaled) };
+            } else {
+                // SAFETY: as above, cut at the end of the row.
+                unsafe { self.y.write_all(place, &scaled[..self.rows - first]) };
+            }
+        }
     }
 }
 
@@ -93,21 +111,24 @@ fn vectors(
         PackedLevel::Avx2 => avx2::rows,
         PackedLevel::Avx512Vnni | PackedLevel::Amx => vnni::rows,
     };
-    let block = (INPUT_BYTES / (layout.groups * super::GROUP)).max(1).next_multiple_of(TOGETHER);
-    for first in (0..x.rows).step_by(block) {
-        let last = x.rows.min(first + block);
-        for tile in tiles.clone() {
-            let at = tile * layout.tile_bytes;
-            let part = layout.tile(&bytes[at..at + layout.tile_bytes]);
-            for row in (first..last).step_by(TOGETHER) {
-                let rows = row..last.min(row + TOGETHER);
-                let mut sums = [[0.0; WIDTH]; TOGETHER];
-                kernel(&part, x, rows.clone(), &mut sums);
-                for (row, sums) in rows.zip(&sums) {
-                    // SAFETY: tasks own disjoint ranges of tiles.
-                    unsafe { output.write(row, tile, sums) };
-                }
+    let panel = (PANEL_BYTES / layout.tile_bytes).clamp(1, PANEL);
+    let mut start = tiles.start;
+    while start < tiles.end {
+        let tiles = start..tiles.end.min(start + panel);
+        for first in (0..x.rows).step_by(TOGETHER) {
+            let rows = first..x.rows.min(first + TOGETHER);
+            let mut sums = [[[0.0; WIDTH]; TOGETHER]; PANEL];
+            for (tile, sums) in tiles.clone().zip(&mut sums) {
+                let at = tile * layout.tile_bytes;
+                let tile = layout.tile(&bytes[at..at + layout.tile_bytes]);
+                kernel(&tile, x, rows.clone(), sums);
+            }
+            for (i, row) in rows.enumerate() {
+                let row_sums = sums[..tiles.len()].iter().map(|it| &it[i]);
+                // SAFETY: tasks own disjoint ranges of tiles.
+                unsafe { output.write(row, start, row_sums) };
             }
         }
+        start = tiles.end;
     }
 }
