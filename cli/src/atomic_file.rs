@@ -6,16 +6,34 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes `path` by `fill`. A failure leaves what was there before.
+/// Who may read a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Its owner alone: chats are nobody else's business.
+    Owner,
+    /// Whom the process's umask lets.
+    Umask,
+}
+
+/// Writes `path` by `fill`. A failure leaves what was there before. A link is followed; a device
+/// or a pipe can't be replaced, so it is written to as it is.
 ///
 /// # Errors
 /// Those of the file system and of `fill`.
 pub fn write<E: From<io::Error>>(
     path: &Path,
+    readers: Readers,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let path = target.as_path();
+    if std::fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+        let mut file = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+        fill(&mut file)?;
+        return Ok(file.flush()?);
+    }
     let beside = beside(path)?;
-    let result = write_beside(&beside, path, fill);
+    let result = write_beside(&beside, path, readers, fill);
     if result.is_err() {
         // The error that counts is already on its way.
         let _ = std::fs::remove_file(&beside);
@@ -26,9 +44,10 @@ pub fn write<E: From<io::Error>>(
 fn write_beside<E: From<io::Error>>(
     beside: &Path,
     path: &Path,
+    readers: Readers,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut file = BufWriter::new(private_new(beside)?);
+    let mut file = BufWriter::new(new_file(beside, readers)?);
     fill(&mut file)?;
     file.flush()?;
     file.get_ref().sync_all()?;
@@ -38,12 +57,15 @@ fn write_beside<E: From<io::Error>>(
     Ok(())
 }
 
-/// A new file that only its owner can read: chats and scores are nobody else's business.
-fn private_new(path: &Path) -> io::Result<File> {
+fn new_file(path: &Path, readers: Readers) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    if readers == Readers::Owner {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = readers;
     options.open(path)
 }
 
@@ -68,8 +90,8 @@ mod tests {
     fn a_failed_write_keeps_the_old_file_and_leaves_no_part() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.txt");
-        write::<io::Error>(&path, |it| it.write_all(b"old")).unwrap();
-        let failed = write::<io::Error>(&path, |it| {
+        write::<io::Error>(&path, Readers::Umask, |it| it.write_all(b"old")).unwrap();
+        let failed = write::<io::Error>(&path, Readers::Umask, |it| {
             it.write_all(b"new")?;
             Err(io::Error::other("stop"))
         });
@@ -81,6 +103,23 @@ mod tests {
     #[test]
     fn a_folder_is_not_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(write::<io::Error>(dir.path(), |_| Ok(())).is_err());
+        assert!(write::<io::Error>(dir.path(), Readers::Owner, |_| Ok(())).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_and_a_device_is_not_replaced() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::fs::write(&target, "old").unwrap();
+        symlink(&target, &link).unwrap();
+        write::<io::Error>(&link, Readers::Owner, |it| it.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+
+        let null = Path::new("/dev/null");
+        write::<io::Error>(null, Readers::Owner, |it| it.write_all(b"new")).unwrap();
+        assert!(std::fs::metadata(null).unwrap().file_type().is_char_device());
     }
 }

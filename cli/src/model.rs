@@ -7,7 +7,7 @@ use std::{
 };
 
 use minicrit_engine::{
-    assemble,
+    arch, assemble,
     load::LoadOptions,
     registry::Registry,
     sequence::Sequence,
@@ -140,10 +140,10 @@ impl Loaded {
         let label = model.label();
         let _progress = printer::Progress::start(format!("loading {label}"));
         let files = model.files()?;
+        check_context(compute.context, arch::spec_from_config(&files.config)?.max_tokens())?;
         let needs = memory::Needs::of(&files);
         needs.check(compute.context, &memory::available())?;
         let model = assemble::load(&files, LoadOptions { quantize: compute.quantize })?;
-        check_context(compute.context, model.decoder.spec.max_tokens())?;
         Ok(Self {
             model,
             label,

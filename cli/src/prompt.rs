@@ -32,6 +32,15 @@ impl Prompt {
         Ok(Self { ids: tokenizer.encode_raw(text)?, thinking: ends_in_thinking(text) })
     }
 
+    /// A text to continue, as a tokenizer would begin it, but never a control token made of it.
+    ///
+    /// # Errors
+    /// A tokenizer that gives up.
+    pub fn plain(text: &str, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
+        let ids = [tokenizer.encode_raw("")?, tokenizer.encode_content(text)?].concat();
+        Ok(Self { ids, thinking: false })
+    }
+
     /// Ids as they stand; without a tokenizer nobody can tell whether they end in thinking.
     pub fn of_ids(ids: Vec<u32>, tokenizer: Option<&Tokenizer>) -> Self {
         // The mark is a control token, or a few tokens of plain text.

@@ -59,8 +59,8 @@ impl Compute {
 }
 
 fn threads_of(text: &str) -> Result<usize, Failure> {
-    text.parse().ok().filter(|it| (1..=4096).contains(it)).ok_or_else(|| {
-        let message = format!("{} must be a number from 1 to 4096: `{text}`", env::THREADS);
+    text.parse().ok().filter(|it| (1..=512).contains(it)).ok_or_else(|| {
+        let message = format!("{} must be a number from 1 to 512: `{text}`", env::THREADS);
         Failure::usage("bad-environment", message)
             .hint(format!("unset {} or pass --threads", env::THREADS))
     })

@@ -305,11 +305,21 @@ fn what_does_not_fit_the_model_is_named() {
 #[test]
 fn too_little_memory_is_refused() {
     let program = assert_cmd::cargo::cargo_bin!("minicrit");
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = fixtures_dir().join("qwen2");
+    for name in ["model.safetensors", "tokenizer.json"] {
+        std::fs::copy(fixture.join(name), dir.path().join(name)).unwrap();
+    }
+    let config = std::fs::read(fixture.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config["max_position_embeddings"] = 1_000_000_000.into();
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
     for mebibytes in [96, 128, 192, 256] {
         let script = format!(
-            "ulimit -v {}; exec {} run hi -n 1 --threads 1 --ctx 1000000000",
+            "ulimit -v {}; exec {} run {} hi -n 1 --threads 1 --ctx 1000000000",
             mebibytes * 1024,
-            program.display()
+            program.display(),
+            dir.path().display(),
         );
         let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::{
-    Result,
+    Result, arch,
     chat::ChatTemplate,
     load::{LoadOptions, load_decoder_with},
     model::Decoder,
@@ -99,6 +99,8 @@ pub fn text_parts(files: &ModelFiles) -> Result<(Option<Arc<Tokenizer>>, Option<
 /// # Errors
 /// Those of the parts.
 pub fn load(files: &ModelFiles, options: LoadOptions) -> Result<Model> {
+    // A model that can't run at all is told before its tokenizer is compared with it.
+    arch::spec_from_config(&files.config)?;
     let (tokenizer, template) = text_parts(files)?;
     Ok(Model {
         decoder: Arc::new(load_decoder_with(files, options)?),

@@ -6,8 +6,8 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Computing")]
 pub struct ComputeArgs {
-    /// Threads [default: the cores this process may use] [env: MINICRIT_THREADS]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    /// Threads, at most 512 [default: the cores this process may use] [env: MINICRIT_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
 
     /// Rows in one prefill step; changes speed and memory, never a result

@@ -143,7 +143,8 @@ impl Chat {
         let template = self.loaded.model.template.as_ref();
         let prompt = match template {
             Some(_) if !self.settings.raw => self.conversation().encode(template, tokenizer)?,
-            _ => Prompt::raw(text, tokenizer)?,
+            _ if self.settings.raw => Prompt::raw(text, tokenizer)?,
+            _ => Prompt::plain(text, tokenizer)?,
         };
         let options = GenerateOptions { thinking: prompt.thinking, ..self.options() };
         let mut printer = AnswerPrinter::new();
@@ -168,8 +169,10 @@ impl Chat {
             "messages": self.conversation().messages,
         });
         let text = serde_json::to_string_pretty(&value)?;
-        atomic_file::write::<std::io::Error>(&path, |file| file.write_all(text.as_bytes()))
-            .map_err(|error| errors::file("write", &path, &error))?;
+        atomic_file::write::<std::io::Error>(&path, atomic_file::Readers::Owner, |file| {
+            file.write_all(text.as_bytes())
+        })
+        .map_err(|error| errors::file("write", &path, &error))?;
         printer::dim_note(&format!("saved to {}", path.display()));
         Ok(())
     }

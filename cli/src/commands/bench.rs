@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use minicrit_engine::{language_model::LanguageModel, score::argmax};
+use minicrit_engine::{Error, language_model::LanguageModel, model::ModelError, score::argmax};
 use minicrit_quant::roofline;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -76,6 +76,10 @@ pub fn bench(settings: &BenchSettings) -> anyhow::Result<Status> {
 fn measure(loaded: &Loaded, settings: &BenchSettings) -> anyhow::Result<Measured> {
     let BenchSettings { prompt_len, gen_len, depth, compute, .. } = settings;
     let mut sequence = loaded.sequence();
+    let (needed, limit) = (depth + prompt_len + gen_len, sequence.context_len());
+    if needed > limit {
+        return Err(Error::from(ModelError::ContextOverflow { needed, limit }).into());
+    }
     let ids = synthetic_ids(depth + prompt_len, sequence.vocab_size());
     let (before, prompt) = ids.split_at(*depth);
     for ids in before.chunks(compute.chunk) {

@@ -154,8 +154,11 @@ fn encode(question: &Question, loaded: &Loaded, settings: &RunSettings) -> anyho
                     "note: this model has no chat template: the prompt is continued as it stands",
                 );
             }
-            if plain || settings.raw {
+            if settings.raw {
                 return Prompt::raw(text, loaded.tokenizer()?);
+            }
+            if plain {
+                return Prompt::plain(text, loaded.tokenizer()?);
             }
             let system = settings.system.iter().map(|it| Message::new("system", it.as_str()));
             let messages = system.chain([Message::new("user", text.as_str())]).collect();

@@ -140,7 +140,7 @@ fn continuations(
 fn score_to_file(path: &Path, sequence: &mut Sequence, ids: &[u32]) -> anyhow::Result<Scored> {
     let header = safetensors_header(ids.len(), sequence.vocab_size())?;
     let mut scored = None;
-    atomic_file::write::<anyhow::Error>(path, |file| {
+    atomic_file::write::<anyhow::Error>(path, atomic_file::Readers::Umask, |file| {
         file.write_all(&header)?;
         // The engine's callback speaks of the engine's errors; a full disk is remembered here.
         let mut failure = None;

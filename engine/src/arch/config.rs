@@ -6,6 +6,15 @@ use serde_json::{Map, Value};
 
 use crate::model::ModelError;
 
+/// What a layer attends to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// Everything before it.
+    Full,
+    /// A window.
+    Sliding,
+}
+
 /// A config.json under examination. Getters note problems and return a harmless value, so that one
 /// run finds them all; [`ConfigReader::finish`] turns them into one error.
 #[derive(Clone)]
@@ -121,6 +130,23 @@ impl<'a> ConfigReader<'a> {
             ));
             vec![*low; len]
         })
+    }
+
+    /// The kind of each layer's attention, where `layer_types` says it.
+    pub fn layer_kinds(&self, num_layers: usize) -> Option<Vec<LayerKind>> {
+        let value = self.present("layer_types")?;
+        let kind = |it: &Value| match it.as_str() {
+            Some("full_attention") => Some(LayerKind::Full),
+            Some("sliding_attention") => Some(LayerKind::Sliding),
+            _ => None,
+        };
+        let kinds = value.as_array().filter(|it| it.len() == num_layers);
+        let kinds = kinds.and_then(|it| it.iter().map(kind).collect());
+        if kinds.is_none() {
+            let expected = format!("full_attention or sliding_attention for {num_layers} layers");
+            self.wrong("layer_types", &expected, value);
+        }
+        kinds
     }
 
     /// Notes a problem in full words.

@@ -18,7 +18,10 @@ use std::cell::RefCell;
 
 use serde_json::Value;
 
-use self::{config::ConfigReader, names::Names};
+use self::{
+    config::{ConfigReader, LayerKind},
+    names::Names,
+};
 use crate::{
     model::ModelError,
     spec::{Biases, FfnSpec, Heads, LayerSpec, ModelSpec},
@@ -131,11 +134,11 @@ fn qwen_windows(config: &ConfigReader<'_>, spec: &mut ModelSpec) {
         return;
     }
     let Some(window) = window(config) else { return };
-    let kinds = config.present("layer_types").and_then(Value::as_array);
+    let kinds = config.layer_kinds(spec.layers.len());
     let first = config.count_opt("max_window_layers", 0..=MAX_LAYERS).unwrap_or(0);
     for (i, layer) in spec.layers.iter_mut().enumerate() {
-        let slides = match kinds {
-            Some(kinds) => kinds.get(i).and_then(Value::as_str) == Some("sliding_attention"),
+        let slides = match &kinds {
+            Some(kinds) => kinds[i] == LayerKind::Sliding,
             None => i >= first,
         };
         layer.window = slides.then_some(window);
