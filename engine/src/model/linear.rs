@@ -1,7 +1,7 @@
-//! One projection: a stored matrix, perhaps a bias, and the one place where an adapter acts.
+//! One projection: a stored or packed matrix, perhaps a bias, and the one place where an adapter acts.
 
 use candle_core::Tensor;
-use minicrit_quant::{QuantMatmul, QuantTensor};
+use minicrit_quant::{QuantMatmul, Weight};
 
 use crate::{Result, adapter::Site, pass::Pass};
 
@@ -16,7 +16,8 @@ pub struct Linear {
 
 impl Linear {
     /// A projection that adapters know as `site`, or one that they leave alone.
-    pub fn new(site: Option<Site>, weight: QuantTensor, bias: Option<Tensor>) -> Self {
+    pub fn new(site: Option<Site>, weight: impl Into<Weight>, bias: Option<Tensor>) -> Self {
+        let weight = weight.into();
         let weight_bytes = weight.byte_len();
         Self { site, matmul: QuantMatmul::new(weight), bias, weight_bytes }
     }
