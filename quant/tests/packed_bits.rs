@@ -140,11 +140,9 @@ fn values_are_as_close_as_eight_bits_of_input_allow() {
 fn rows_are_decoded_as_they_are_multiplied() {
     for kind in PackedKind::ALL {
         let (n, k) = (37, 150);
-        let w = PackedTensor::quantize(
-            kind,
-            &QuantTensor::from_f32(n, k, &random(n * k, 3)).unwrap(),
-        )
-        .unwrap();
+        let w =
+            PackedTensor::quantize(kind, &QuantTensor::from_f32(n, k, &random(n * k, 3)).unwrap())
+                .unwrap();
         let mut row = vec![0.0; k];
         for column in 0..k {
             // A single 127 is rounded to itself exactly.
@@ -186,9 +184,8 @@ fn every_scale_of_weights_is_kept() {
     for kind in PackedKind::ALL {
         for size in [1e-25f32, 1e-10, 1.0, 1e10, 1e30] {
             let values: Vec<f32> = random(4 * 128, 9).iter().map(|v| v * size).collect();
-            let w =
-                PackedTensor::quantize(kind, &QuantTensor::from_f32(4, 128, &values).unwrap())
-                    .unwrap();
+            let w = PackedTensor::quantize(kind, &QuantTensor::from_f32(4, 128, &values).unwrap())
+                .unwrap();
             let back = w.dequantize_rows(0..4).unwrap();
             for (a, b) in values.iter().zip(back) {
                 assert!((a - b).abs() <= 0.15 * size, "{kind} {size}: {a} {b}");

@@ -3,6 +3,8 @@
 //! Blocks of 16 rows; in a block, group after group; in a group, row after row, 64 bytes each, which
 //! is an AMX tile. The last block is as high as it has rows, or filled up with zeros for AMX.
 
+use std::cell::Cell;
+
 use super::{GROUP, PackedLevel, SUB};
 use crate::{kernels::for_each_level, pool};
 
@@ -59,6 +61,12 @@ pub(super) struct Activations {
     pub(super) row_groups: Vec<RowGroup>,
 }
 
+thread_local! {
+    /// The memory of the last product, because fresh pages cost a fault each. What it still holds
+    /// shows only in rows of padding, whose sums nobody reads.
+    static SPARE: Cell<(Vec<Page>, Vec<RowGroup>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
 /// Where one row lies: entry of group `g` is `start + g * stride`.
 #[derive(Clone, Copy)]
 pub(super) struct RowAt {
@@ -74,9 +82,10 @@ impl Activations {
         let block_entries =
             BLOCK * if padded { groups.next_multiple_of(PAGE_GROUPS) } else { groups };
         let entries = if padded { rows.div_ceil(BLOCK) * block_entries } else { rows * groups };
+        let (mut pages, mut row_groups) = SPARE.take();
         let empty = RowGroup { scale: 0.0, offset: 0, negative_sums: [0; 4] };
-        let mut pages = vec![Page([Line([0; GROUP]); PAGE_LINES]); entries.div_ceil(PAGE_LINES)];
-        let mut row_groups = vec![empty; entries];
+        pages.resize(entries.div_ceil(PAGE_LINES), Page([Line([0; GROUP]); PAGE_LINES]));
+        row_groups.resize(entries, empty);
         let lines = &mut lines_mut(&mut pages)[..entries];
         let parts: Vec<_> = lines
             .chunks_mut(block_entries)
@@ -118,6 +127,12 @@ impl Activations {
     }
 }
 
+impl Drop for Activations {
+    fn drop(&mut self) {
+        SPARE.set((std::mem::take(&mut self.pages), std::mem::take(&mut self.row_groups)));
+    }
+}
+
 fn lines_mut(pages: &mut [Page]) -> &mut [Line] {
     // SAFETY: a page is an array of lines without padding.
     unsafe { std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), pages.len() * PAGE_LINES) }
@@ -137,10 +152,15 @@ fn quantize_block_body(
     row_groups: &mut [RowGroup],
 ) {
     for (row, x_row) in x.chunks_exact(cols).enumerate() {
-        for (group, part) in x_row.chunks(GROUP).enumerate() {
-            let mut values = [0.0f32; GROUP];
-            values[..part.len()].copy_from_slice(part);
+        let (whole, rest) = x_row.as_chunks::<GROUP>();
+        for (group, part) in whole.iter().enumerate() {
             let at = group * height + row;
+            row_groups[at] = quantize_group(part, &mut lines[at]);
+        }
+        if !rest.is_empty() {
+            let mut values = [0.0f32; GROUP];
+            values[..rest.len()].copy_from_slice(rest);
+            let at = whole.len() * height + row;
             row_groups[at] = quantize_group(&values, &mut lines[at]);
         }
     }
@@ -156,6 +176,7 @@ fn quantize_group(x: &[f32; GROUP], line: &mut Line) -> RowGroup {
     let max = f32::from_bits(bits);
     if !max.is_finite() || max < SMALLEST {
         let scale = if max.is_finite() { 0.0 } else { f32::NAN };
+        line.0 = [0; GROUP];
         return RowGroup { scale, offset: 0, negative_sums: [0; 4] };
     }
     let inverse = 127.0 / max;
@@ -191,16 +212,21 @@ mod tests {
             for row in 0..rows {
                 let at = got.row_at(row);
                 for group in 0..3 {
-                    let (line, it) =
-                        (&got.lines()[at.start + group * at.stride], got.row_groups[at.start + group * at.stride]);
+                    let (line, it) = (
+                        &got.lines()[at.start + group * at.stride],
+                        got.row_groups[at.start + group * at.stride],
+                    );
                     for (i, &q) in line.0.iter().enumerate() {
                         let column = group * GROUP + i;
                         let want = if column < cols { x[row * cols + column] } else { 0.0 };
                         let error = (f32::from(q) * it.scale - want).abs();
                         assert!(error <= 0.5001 * it.scale, "{row} {column}");
                     }
-                    let sums: Vec<i16> =
-                        line.0.chunks(16).map(|it| it.iter().map(|&q| i16::from(q)).sum()).collect();
+                    let sums: Vec<i16> = line
+                        .0
+                        .chunks(16)
+                        .map(|it| it.iter().map(|&q| i16::from(q)).sum())
+                        .collect();
                     assert_eq!(it.negative_sums, [-sums[0], -sums[2], -sums[1], -sums[3]]);
                     assert_eq!(it.offset, -128 * sums.iter().map(|&s| i32::from(s)).sum::<i32>());
                 }
@@ -214,7 +240,6 @@ mod tests {
             let mut line = Line([1; GROUP]);
             let mut x = [0.0; GROUP];
             (x[0], x[1]) = (max, -max);
-            line.0 = [0; GROUP];
             let it = quantize_group(&x, &mut line);
             assert!(it.scale.is_finite());
             let q = if max < SMALLEST { 0 } else { 127 };

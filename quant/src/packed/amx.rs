@@ -28,7 +28,7 @@ mod x86 {
 
     use crate::packed::{
         PackedKind, WIDTH,
-        activations::{Activations, BLOCK, Line, RowGroup},
+        activations::{Activations, BLOCK},
         layout::{Layout, Tile},
         matmul::Output,
     };
@@ -59,9 +59,9 @@ mod x86 {
     #[derive(Clone, Copy)]
     struct Sums([f32; WIDTH]);
 
-    /// Four groups of 16 outputs as bytes, each the operand of one tile instruction. Input, weights
-    /// and sums of a group all lie at the same quarter of a page: a load whose place in its page is
-    /// that of a store still on its way waits for it, and so the next group's loads never do.
+    /// Four groups of 16 outputs as bytes, each the operand of one tile instruction. Input and
+    /// weights of a group lie at the same quarter of a page, the sums in two quarters in turn: a
+    /// load whose place in its page is that of a store still on its way waits for it.
     #[repr(C, align(4096))]
     #[derive(Clone)]
     struct Page([[u8; 1024]; 4]);
@@ -192,8 +192,7 @@ mod x86 {
                 }
                 for first in rows.clone().step_by(BLOCK) {
                     for (i, weights) in weights.iter().enumerate().take(strip.len()) {
-                        let place =
-                            (strip.start - panel.start + i) * height + first - rows.start;
+                        let place = (strip.start - panel.start + i) * height + first - rows.start;
                         let sums = scratch.sums[place..place + BLOCK].as_mut_ptr();
                         // SAFETY: a block of 16 sums follows; the chunk lies inside `x`.
                         unsafe { block(x, first, chunk.clone(), weights, sums) };
@@ -246,8 +245,7 @@ mod x86 {
             let values = &tile.values[group * bytes..(group + 1) * bytes];
             match tile.kind {
                 PackedKind::Q8 => {
-                    // SAFETY: prefetching reads nothing that a program could see.
-                    (0..16).for_each(|line| unsafe {
+                    (0..16).for_each(|line| {
                         _mm_prefetch::<_MM_HINT_T1>(
                             values.as_ptr().wrapping_add(AHEAD + 64 * line).cast(),
                         );
@@ -324,7 +322,7 @@ mod x86 {
     macro_rules! add_group {
         ($acc:ident, $dots:ident, $row_groups:ident, $weights:ident, $group:expr) => {
             let group = $group;
-            let dot = $dots.add(group % 4 * 1024);
+            let dot = $dots.add(group % 2 * 1024);
             let row_groups = $row_groups.add(BLOCK * group);
             let scale = _mm512_load_ps($weights.scales.add(group).cast());
             for (i, acc) in $acc.iter_mut().enumerate() {
@@ -364,7 +362,7 @@ mod x86 {
                 [
                     lines.wrapping_add(BLOCK * group).cast(),
                     weights.operands.wrapping_add(1024 * group),
-                    dots.wrapping_add(group % 4 * 1024),
+                    dots.wrapping_add(group % 2 * 1024),
                 ]
             };
             // Four groups at a time, by tile registers of their own. The float sums follow a group

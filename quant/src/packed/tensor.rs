@@ -222,5 +222,9 @@ fn largest(weight: &QuantTensor) -> Result<f32> {
         }
     });
     let max = f32::from_bits(max.into_inner());
-    if max.is_finite() { Ok(max) } else { Err(Error::NotFinite { row: bad_row.into_inner() as usize }) }
+    if max.is_finite() {
+        Ok(max)
+    } else {
+        Err(Error::NotFinite { row: bad_row.into_inner() as usize })
+    }
 }
