@@ -73,6 +73,11 @@ impl<T> Shared<T> {
         Self { start: slice.as_mut_ptr(), len: slice.len() }
     }
 
+    /// Where an element lies, or would lie behind the end: to be prefetched, not read.
+    pub(crate) fn place(&self, index: usize) -> *const T {
+        self.start.wrapping_add(index)
+    }
+
     /// # Safety
     /// `index` is below the length, and no other thread touches this element during the loop.
     pub(crate) unsafe fn write(&self, index: usize, value: T) {

@@ -1,21 +1,21 @@
 //! Token ids to vectors.
 
 use candle_core::{Device, Tensor};
-use minicrit_quant::QuantTensor;
+use minicrit_quant::Weight;
 
 use super::ModelError;
 use crate::Result;
 
-/// The embedding matrix, `[V, D]`, in its stored format.
+/// The embedding matrix, `[V, D]`, stored or packed.
 #[derive(Debug, Clone)]
 pub struct Embedding {
-    weight: QuantTensor,
+    weight: Weight,
 }
 
 impl Embedding {
     /// An embedding with one row for each id.
-    pub fn new(weight: QuantTensor) -> Self {
-        Self { weight }
+    pub fn new(weight: impl Into<Weight>) -> Self {
+        Self { weight: weight.into() }
     }
 
     /// Rows of the given ids, `[T, D]`.

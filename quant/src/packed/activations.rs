@@ -1,9 +1,11 @@
 //! The input rounded to int8, in the order in which kernels read it.
 //!
 //! Blocks of 16 rows; in a block, group after group; in a group, row after row, 64 bytes each, which
-//! is an AMX tile. The last block is as high as it has rows.
+//! is an AMX tile. The last block is as high as it has rows, or filled up with zeros for AMX.
 
-use super::{GROUP, PackedLevel, SUB, WIDTH};
+use std::cell::Cell;
+
+use super::{GROUP, PackedLevel, SUB};
 use crate::{kernels::for_each_level, pool};
 
 /// Rows of a block.
@@ -17,6 +19,18 @@ const SMALLEST: f32 = 1e-30;
 
 /// 1.5 · 2²³: adding it rounds to the nearest even integer and leaves that in the low bits.
 const ROUND: f32 = 12_582_912.0;
+
+/// Groups of a whole block in one small page.
+const PAGE_GROUPS: usize = 4;
+
+/// Lines in one small page of memory.
+const PAGE_LINES: usize = PAGE_GROUPS * BLOCK;
+
+/// Lines that start on a small page. Where the input starts matters to AMX: a load whose place in
+/// its page is that of a store still on its way waits for it.
+#[repr(C, align(4096))]
+#[derive(Clone)]
+struct Page([Line; PAGE_LINES]);
 
 /// 64 values of one row.
 #[repr(C, align(64))]
@@ -39,8 +53,18 @@ pub(super) struct RowGroup {
 pub(super) struct Activations {
     pub(super) rows: usize,
     pub(super) groups: usize,
-    pub(super) lines: Vec<Line>,
+    /// Whether the last block is as high as the others.
+    pub(super) padded: bool,
+    /// Entries of a block of 16 rows; where padded, a whole number of pages.
+    pub(super) block_entries: usize,
+    pages: Vec<Page>,
     pub(super) row_groups: Vec<RowGroup>,
+}
+
+thread_local! {
+    /// The memory of the last product, because fresh pages cost a fault each. What it still holds
+    /// shows only in rows of padding, whose sums nobody reads.
+    static SPARE: Cell<(Vec<Page>, Vec<RowGroup>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 /// Where one row lies: entry of group `g` is `start + g * stride`.
@@ -51,16 +75,21 @@ pub(super) struct RowAt {
 }
 
 impl Activations {
-    /// Rounds `x`, rows of `cols` values.
-    pub(super) fn quantize(level: PackedLevel, x: &[f32], cols: usize) -> Self {
+    /// Rounds `x`, rows of `cols` values; `padded` fills the last block up.
+    pub(super) fn quantize(level: PackedLevel, x: &[f32], cols: usize, padded: bool) -> Self {
         let rows = x.len() / cols;
         let groups = cols.div_ceil(GROUP);
+        let block_entries =
+            BLOCK * if padded { groups.next_multiple_of(PAGE_GROUPS) } else { groups };
+        let entries = if padded { rows.div_ceil(BLOCK) * block_entries } else { rows * groups };
+        let (mut pages, mut row_groups) = SPARE.take();
         let empty = RowGroup { scale: 0.0, offset: 0, negative_sums: [0; 4] };
-        let mut lines = vec![Line([0; GROUP]); rows * groups];
-        let mut row_groups = vec![empty; rows * groups];
+        pages.resize(entries.div_ceil(PAGE_LINES), Page([Line([0; GROUP]); PAGE_LINES]));
+        row_groups.resize(entries, empty);
+        let lines = &mut lines_mut(&mut pages)[..entries];
         let parts: Vec<_> = lines
-            .chunks_mut(BLOCK * groups)
-            .zip(row_groups.chunks_mut(BLOCK * groups))
+            .chunks_mut(block_entries)
+            .zip(row_groups.chunks_mut(block_entries))
             .zip(x.chunks(BLOCK * cols))
             .map(std::sync::Mutex::new)
             .collect();
@@ -68,18 +97,27 @@ impl Activations {
             // Each block is taken once, so the lock is never waited for.
             if let Ok(mut part) = parts[block].lock() {
                 let ((lines, row_groups), x) = &mut *part;
-                quantize_block(level.float(), x, cols, lines, row_groups);
+                let height = if padded { BLOCK } else { x.len() / cols };
+                quantize_block(level.float(), x, cols, height, lines, row_groups);
             }
         });
         drop(parts);
-        Self { rows, groups, lines, row_groups }
+        Self { rows, groups, padded, block_entries, pages, row_groups }
+    }
+
+    /// The rounded values, one line for each entry.
+    pub(super) fn lines(&self) -> &[Line] {
+        // SAFETY: a page is an array of lines without padding.
+        unsafe {
+            std::slice::from_raw_parts(self.pages.as_ptr().cast(), self.pages.len() * PAGE_LINES)
+        }
     }
 
     /// Where row `row` lies.
     pub(super) fn row_at(&self, row: usize) -> RowAt {
         let first = row - row % BLOCK;
-        let stride = BLOCK.min(self.rows - first);
-        RowAt { start: first * self.groups + row - first, stride }
+        let stride = if self.padded { BLOCK } else { BLOCK.min(self.rows - first) };
+        RowAt { start: first / BLOCK * self.block_entries + row - first, stride }
     }
 
     /// Rows from `row` to `end` or to the end of the block of `row`: one after the other in each
@@ -89,19 +127,40 @@ impl Activations {
     }
 }
 
+impl Drop for Activations {
+    fn drop(&mut self) {
+        SPARE.set((std::mem::take(&mut self.pages), std::mem::take(&mut self.row_groups)));
+    }
+}
+
+fn lines_mut(pages: &mut [Page]) -> &mut [Line] {
+    // SAFETY: a page is an array of lines without padding.
+    unsafe { std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), pages.len() * PAGE_LINES) }
+}
+
 for_each_level! {
-    fn quantize_block(x: &[f32], cols: usize, lines: &mut [Line], row_groups: &mut [RowGroup])
+    fn quantize_block(x: &[f32], cols: usize, height: usize, lines: &mut [Line], row_groups: &mut [RowGroup])
         = quantize_block_body
 }
 
 #[inline(always)]
-fn quantize_block_body(x: &[f32], cols: usize, lines: &mut [Line], row_groups: &mut [RowGroup]) {
-    let height = x.len() / cols;
+fn quantize_block_body(
+    x: &[f32],
+    cols: usize,
+    height: usize,
+    lines: &mut [Line],
+    row_groups: &mut [RowGroup],
+) {
     for (row, x_row) in x.chunks_exact(cols).enumerate() {
-        for (group, part) in x_row.chunks(GROUP).enumerate() {
-            let mut values = [0.0f32; GROUP];
-            values[..part.len()].copy_from_slice(part);
+        let (whole, rest) = x_row.as_chunks::<GROUP>();
+        for (group, part) in whole.iter().enumerate() {
             let at = group * height + row;
+            row_groups[at] = quantize_group(part, &mut lines[at]);
+        }
+        if !rest.is_empty() {
+            let mut values = [0.0f32; GROUP];
+            values[..rest.len()].copy_from_slice(rest);
+            let at = whole.len() * height + row;
             row_groups[at] = quantize_group(&values, &mut lines[at]);
         }
     }
@@ -111,33 +170,25 @@ fn quantize_block_body(x: &[f32], cols: usize, lines: &mut [Line], row_groups: &
 /// not a number, and with it every output of the row.
 #[inline(always)]
 fn quantize_group(x: &[f32; GROUP], line: &mut Line) -> RowGroup {
-    let mut maxima = [0.0f32; WIDTH];
-    let mut poison = [0.0f32; WIDTH];
-    for part in x.as_chunks::<WIDTH>().0 {
-        for l in 0..WIDTH {
-            let size = part[l].abs();
-            maxima[l] = if size > maxima[l] { size } else { maxima[l] };
-            poison[l] += part[l] * 0.0;
-        }
-    }
-    let max = maxima.into_iter().fold(0.0f32, |max, it| if it > max { it } else { max });
-    let finite = poison.into_iter().all(|it| it == 0.0);
-    if !finite || max < SMALLEST {
-        let scale = if finite { 0.0 } else { f32::NAN };
+    // Bits of absolute values have the order of the values, those that are not finite at the end;
+    // integers, unlike floats, are reduced in whole registers.
+    let bits = x.iter().fold(0, |max, it| max.max(it.to_bits() & (u32::MAX >> 1)));
+    let max = f32::from_bits(bits);
+    if !max.is_finite() || max < SMALLEST {
+        let scale = if max.is_finite() { 0.0 } else { f32::NAN };
+        line.0 = [0; GROUP];
         return RowGroup { scale, offset: 0, negative_sums: [0; 4] };
     }
     let inverse = 127.0 / max;
-    let mut sums = [0i32; GROUP / SUB];
-    for (sum, (part, out)) in
-        sums.iter_mut().zip(x.as_chunks::<SUB>().0.iter().zip(line.0.as_chunks_mut::<SUB>().0))
-    {
-        let mut integers = [0i32; SUB];
-        for l in 0..SUB {
-            integers[l] = (part[l] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
-            out[l] = integers[l] as i8;
-        }
-        *sum = integers.iter().sum();
+    let mut integers = [0i32; GROUP];
+    for (integer, value) in integers.iter_mut().zip(x) {
+        *integer = (value * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
     }
+    for (out, integer) in line.0.iter_mut().zip(&integers) {
+        *out = *integer as i8;
+    }
+    let parts = integers.as_chunks::<SUB>().0;
+    let sums: [i32; GROUP / SUB] = std::array::from_fn(|i| parts[i].iter().sum());
     RowGroup {
         scale: max / 127.0,
         offset: -128 * (sums[0] + sums[1] + sums[2] + sums[3]),
@@ -154,13 +205,15 @@ mod tests {
         let (rows, cols) = (19, 130);
         let x: Vec<f32> =
             (0..rows * cols).map(|i| ((i * 7919) % 1001) as f32 / 500.0 - 1.0).collect();
-        for level in PackedLevel::available() {
-            let got = Activations::quantize(level, &x, cols);
+        for (level, padded) in
+            PackedLevel::available().into_iter().flat_map(|it| [(it, false), (it, true)])
+        {
+            let got = Activations::quantize(level, &x, cols, padded);
             for row in 0..rows {
                 let at = got.row_at(row);
                 for group in 0..3 {
                     let (line, it) = (
-                        &got.lines[at.start + group * at.stride],
+                        &got.lines()[at.start + group * at.stride],
                         got.row_groups[at.start + group * at.stride],
                     );
                     for (i, &q) in line.0.iter().enumerate() {
@@ -187,7 +240,6 @@ mod tests {
             let mut line = Line([1; GROUP]);
             let mut x = [0.0; GROUP];
             (x[0], x[1]) = (max, -max);
-            line.0 = [0; GROUP];
             let it = quantize_group(&x, &mut line);
             assert!(it.scale.is_finite());
             let q = if max < SMALLEST { 0 } else { 127 };

@@ -22,12 +22,13 @@ pub(super) fn tiles(
 mod x86 {
     use std::{
         arch::{asm, x86_64::*},
+        cell::RefCell,
         ops::Range,
     };
 
     use crate::packed::{
         PackedKind, WIDTH,
-        activations::{Activations, BLOCK, Line, RowGroup},
+        activations::{Activations, BLOCK},
         layout::{Layout, Tile},
         matmul::Output,
     };
@@ -50,15 +51,20 @@ mod x86 {
     /// How far ahead of their use weights are fetched.
     const AHEAD: usize = 4096;
 
+    /// How many rows ahead of their use outputs are fetched: each row lies in pages of its own.
+    const WRITE_AHEAD: usize = 6;
+
     /// Sums of 16 outputs.
     #[repr(C, align(64))]
     #[derive(Clone, Copy)]
     struct Sums([f32; WIDTH]);
 
-    /// One group of 16 outputs as bytes: the operand of the tile instruction.
-    #[repr(C, align(64))]
-    #[derive(Clone, Copy)]
-    struct Operand([u8; 1024]);
+    /// Four groups of 16 outputs as bytes, each the operand of one tile instruction. Input and
+    /// weights of a group lie at the same quarter of a page, the sums in two quarters in turn: a
+    /// load whose place in its page is that of a store still on its way waits for it.
+    #[repr(C, align(4096))]
+    #[derive(Clone)]
+    struct Page([[u8; 1024]; 4]);
 
     /// Whether the processor has int8 tiles and the system lets this process use them.
     pub(in crate::packed) fn granted() -> bool {
@@ -91,57 +97,71 @@ mod x86 {
         output: &Output<'_>,
     ) {
         assert!(layout.groups == x.groups && layout.byte_len() == bytes.len());
-        assert!(tiles.end <= layout.tiles);
+        assert!(tiles.end <= layout.tiles && x.padded, "whole blocks");
         let panel = if x.rows <= FEW_ROWS { 1 } else { PANEL };
-        let mut scratch = Scratch {
-            sums: vec![Sums([0.0; WIDTH]); panel * x.rows.min(ROWS).next_multiple_of(BLOCK)],
-            operands: match layout.kind {
-                PackedKind::Q8 => Vec::new(),
-                PackedKind::Q4 => vec![Operand([0; 1024]); STRIP.min(panel) * CHUNK],
-            },
-            scales: [Sums([0.0; WIDTH]); STRIP * CHUNK],
-        };
-        // SAFETY: the level was chosen by detection, which asked for tile registers; every thread
-        // of the process may use them then.
-        unsafe {
-            configure(x.rows % BLOCK);
-            for first in (0..x.rows).step_by(ROWS) {
-                let rows = first..x.rows.min(first + ROWS);
-                let mut start = tiles.start;
-                while start < tiles.end {
-                    let part = start..tiles.end.min(start + panel);
-                    panel_rows(layout, bytes, part, x, rows.clone(), &mut scratch, output);
-                    start += panel;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.grow(panel * x.rows.min(ROWS).next_multiple_of(BLOCK));
+            // SAFETY: the level was chosen by detection, which asked for tile registers; every thread
+            // of the process may use them then.
+            unsafe {
+                configure();
+                for first in (0..x.rows).step_by(ROWS) {
+                    let rows = first..x.rows.min(first + ROWS);
+                    let mut start = tiles.start;
+                    while start < tiles.end {
+                        let part = start..tiles.end.min(start + panel);
+                        panel_rows(layout, bytes, part, x, rows.clone(), scratch, output);
+                        start += panel;
+                    }
                 }
+                asm!("tilerelease", options(nostack, nomem));
             }
-            asm!("tilerelease", options(nostack, nomem));
-        }
+        });
+    }
+
+    thread_local! {
+        /// Kept, because fresh pages would cost a fault each in every product.
+        static SCRATCH: RefCell<Scratch> = const {
+            RefCell::new(Scratch {
+                sums: Vec::new(),
+                operands: Vec::new(),
+                scales: [Sums([0.0; WIDTH]); STRIP * CHUNK],
+            })
+        };
     }
 
     struct Scratch {
         /// For each tile of a panel, the sums of all rows.
         sums: Vec<Sums>,
-        /// q4: for each tile of a strip, the groups of a chunk.
-        operands: Vec<Operand>,
+        /// For each tile of a strip, the groups of a chunk as bytes.
+        operands: Vec<Page>,
         /// The same of the scales.
         scales: [Sums; STRIP * CHUNK],
     }
 
-    /// Tile registers: 0 sums, 1 input, 2 weights; 3 and 4 as 0 and 1 for a block of `tail` rows.
+    impl Scratch {
+        fn grow(&mut self, sums: usize) {
+            if self.sums.len() < sums {
+                self.sums.resize(sums, Sums([0.0; WIDTH]));
+            }
+            self.operands.resize(STRIP * (CHUNK / 4), Page([[0; 1024]; 4]));
+        }
+    }
+
+    /// Makes all tile registers 16 rows of 64 bytes.
     ///
     /// # Safety
     /// Tile registers must be there and granted.
-    unsafe fn configure(tail: usize) {
+    unsafe fn configure() {
         #[repr(C, align(64))]
         struct Config([u8; 64]);
         let mut config = Config([0; 64]);
         config.0[0] = 1;
-        for register in 0..5 {
-            let height = if register < 3 || tail == 0 { BLOCK } else { tail };
+        for register in 0..8 {
             config.0[16 + 2 * register] = 64;
-            config.0[48 + register] = height as u8;
+            config.0[48 + register] = BLOCK as u8;
         }
-        // SAFETY: the configuration is one of palette 1 with at most 16 rows of 64 bytes.
+        // SAFETY: the configuration is one of palette 1.
         unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack)) };
     }
 
@@ -181,6 +201,7 @@ mod x86 {
             }
         }
         for (i, row) in rows.enumerate() {
+            output.prefetch(row + WRITE_AHEAD, panel.clone());
             let sums = scratch.sums[i..].iter().step_by(height).take(panel.len()).map(|it| &it.0);
             // SAFETY: the caller owns these tiles.
             unsafe { output.write(row, panel.start, sums) };
@@ -217,16 +238,26 @@ mod x86 {
             }
         }
         let scales = scales.as_ptr();
-        if tile.kind == PackedKind::Q8 {
-            let operands = tile.values[chunk.start * 1024..chunk.end * 1024].as_ptr();
-            return Weights { operands, scales };
-        }
-        let operands = &mut scratch.operands[place * CHUNK..(place + 1) * CHUNK];
-        for (group, operand) in chunk.zip(operands.iter_mut()) {
-            let values = &tile.values[group * 512..(group + 1) * 512];
-            let steps = &tile.steps[group * 64..(group + 1) * 64];
-            // SAFETY: lengths as sliced.
-            unsafe { expand(values.as_ptr(), steps.as_ptr(), operand.0.as_mut_ptr()) };
+        let operands = &mut scratch.operands[place * CHUNK / 4..(place + 1) * CHUNK / 4];
+        let places = operands.iter_mut().flat_map(|it| it.0.iter_mut());
+        let bytes = tile.kind.value_bytes();
+        for (group, operand) in chunk.zip(places) {
+            let values = &tile.values[group * bytes..(group + 1) * bytes];
+            match tile.kind {
+                PackedKind::Q8 => {
+                    (0..16).for_each(|line| {
+                        _mm_prefetch::<_MM_HINT_T1>(
+                            values.as_ptr().wrapping_add(AHEAD + 64 * line).cast(),
+                        );
+                    });
+                    operand.copy_from_slice(values);
+                }
+                PackedKind::Q4 => {
+                    let steps = &tile.steps[group * 64..(group + 1) * 64];
+                    // SAFETY: lengths as sliced.
+                    unsafe { expand(values.as_ptr(), steps.as_ptr(), operand.as_mut_ptr()) };
+                }
+            }
         }
         Weights { operands: operands.as_ptr().cast(), scales }
     }
@@ -270,8 +301,39 @@ mod x86 {
         }
     }
 
-    /// The sums of up to 16 rows from `first` on, a whole block where there are so many, plus the
-    /// groups of `chunk`.
+    /// Sums of products of an input tile and a weight tile, by way of the named registers, to
+    /// memory. `at` points to the input, the weights and the sums, 1 KiB each.
+    macro_rules! dot_tiles {
+        ($at:expr, $sums:tt, $x:tt, $w:tt) => {
+            asm!(
+                concat!("tilezero ", $sums),
+                concat!("tileloadd ", $x, ", [{x} + {line}*1]"),
+                concat!("tileloadd ", $w, ", [{w} + {line}*1]"),
+                concat!("tdpbssd ", $sums, ", ", $x, ", ", $w),
+                concat!("tilestored [{sums} + {line}*1], ", $sums),
+                x = in(reg) $at[0], w = in(reg) $at[1], sums = in(reg) $at[2],
+                line = in(reg) 64usize,
+                out($sums) _, out($x) _, out($w) _, options(nostack)
+            )
+        };
+    }
+
+    /// `acc = fma(dot · x_scale, w_scale, acc)` for 16 rows of one group.
+    macro_rules! add_group {
+        ($acc:ident, $dots:ident, $row_groups:ident, $weights:ident, $group:expr) => {
+            let group = $group;
+            let dot = $dots.add(group % 2 * 1024);
+            let row_groups = $row_groups.add(BLOCK * group);
+            let scale = _mm512_load_ps($weights.scales.add(group).cast());
+            for (i, acc) in $acc.iter_mut().enumerate() {
+                let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dot.add(64 * i).cast()));
+                let scaled = _mm512_mul_ps(dot, _mm512_set1_ps((*row_groups.add(i)).scale));
+                *acc = _mm512_fmadd_ps(scaled, scale, *acc);
+            }
+        };
+    }
+
+    /// The sums of the 16 rows from `first` on plus the groups of `chunk`.
     ///
     /// # Safety
     /// `sums` is followed by 16 rows of sums; `chunk` lies inside `x` and inside `weights`.
@@ -283,99 +345,47 @@ mod x86 {
         weights: &Weights,
         sums: *mut Sums,
     ) {
-        let at = x.row_at(first);
-        let entry = at.start + chunk.start * at.stride;
-        let lines = x.lines[entry..].as_ptr();
-        let row_groups = x.row_groups[entry..].as_ptr();
-        // SAFETY: by the caller's promise.
-        unsafe {
-            if at.stride == BLOCK {
-                whole_block(lines, row_groups, chunk.len(), weights, sums);
-            } else {
-                tail_block(lines, row_groups, at.stride, chunk.len(), weights, sums);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`block`], for 16 rows.
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn whole_block(
-        mut lines: *const Line,
-        mut row_groups: *const RowGroup,
-        groups: usize,
-        weights: &Weights,
-        sums: *mut Sums,
-    ) {
-        let mut dots = [Operand([0; 1024]); 2];
+        let start = first / BLOCK * x.block_entries;
+        let entries = start + chunk.start * BLOCK..start + chunk.end * BLOCK;
+        let lines = x.lines()[entries.clone()].as_ptr();
+        let row_groups = x.row_groups[entries].as_ptr();
+        let groups = chunk.len();
+        let mut dots = std::mem::MaybeUninit::<Page>::uninit();
+        let dots = dots.as_mut_ptr().cast::<u8>();
         let mut acc = [_mm512_setzero_ps(); BLOCK];
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise; sums of a group are stored before they are read.
         unsafe {
             for (i, acc) in acc.iter_mut().enumerate() {
                 *acc = _mm512_load_ps(sums.add(i).cast());
             }
-            for group in 0..groups {
-                let dot = dots[group % 2].0.as_mut_ptr();
-                let operand = weights.operands.add(1024 * group);
-                asm!(
-                    "tilezero tmm0",
-                    "tileloadd tmm1, [{x} + {line}*1]",
-                    "tileloadd tmm2, [{w} + {line}*1]",
-                    "tdpbssd tmm0, tmm1, tmm2",
-                    "tilestored [{dot} + {line}*1], tmm0",
-                    x = in(reg) lines, w = in(reg) operand, dot = in(reg) dot, line = in(reg) 64usize,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, options(nostack)
-                );
-                let scale = _mm512_load_ps(weights.scales.add(group).cast());
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dot.add(64 * i).cast()));
-                    let scaled = _mm512_mul_ps(dot, _mm512_set1_ps((*row_groups.add(i)).scale));
-                    *acc = _mm512_fmadd_ps(scaled, scale, *acc);
-                }
-                lines = lines.wrapping_add(BLOCK);
-                row_groups = row_groups.wrapping_add(BLOCK);
+            let at = |group: usize| {
+                [
+                    lines.wrapping_add(BLOCK * group).cast(),
+                    weights.operands.wrapping_add(1024 * group),
+                    dots.wrapping_add(group % 2 * 1024),
+                ]
+            };
+            // Four groups at a time, by tile registers of their own. The float sums follow a group
+            // behind the tiles, because a vector that reads what a tile has just stored waits
+            // until the store has left the core.
+            let mut group = 0;
+            while group + 4 <= groups {
+                dot_tiles!(at(group), "tmm0", "tmm4", "tmm6");
+                dot_tiles!(at(group + 1), "tmm1", "tmm5", "tmm7");
+                add_group!(acc, dots, row_groups, weights, group);
+                dot_tiles!(at(group + 2), "tmm2", "tmm4", "tmm6");
+                add_group!(acc, dots, row_groups, weights, group + 1);
+                dot_tiles!(at(group + 3), "tmm3", "tmm5", "tmm7");
+                add_group!(acc, dots, row_groups, weights, group + 2);
+                add_group!(acc, dots, row_groups, weights, group + 3);
+                group += 4;
+            }
+            for group in group..groups {
+                dot_tiles!(at(group), "tmm0", "tmm4", "tmm6");
+                add_group!(acc, dots, row_groups, weights, group);
             }
             for (i, acc) in acc.iter().enumerate() {
                 _mm512_store_ps(sums.add(i).cast(), *acc);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`block`], for `height` rows, the number that [`configure`] was told.
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn tail_block(
-        mut lines: *const Line,
-        mut row_groups: *const RowGroup,
-        height: usize,
-        groups: usize,
-        weights: &Weights,
-        sums: *mut Sums,
-    ) {
-        let mut dots = Operand([0; 1024]);
-        let dot = dots.0.as_mut_ptr();
-        // SAFETY: by the caller's promise.
-        unsafe {
-            for group in 0..groups {
-                let operand = weights.operands.add(1024 * group);
-                asm!(
-                    "tilezero tmm3",
-                    "tileloadd tmm4, [{x} + {line}*1]",
-                    "tileloadd tmm2, [{w} + {line}*1]",
-                    "tdpbssd tmm3, tmm4, tmm2",
-                    "tilestored [{dot} + {line}*1], tmm3",
-                    x = in(reg) lines, w = in(reg) operand, dot = in(reg) dot, line = in(reg) 64usize,
-                    out("tmm2") _, out("tmm3") _, out("tmm4") _, options(nostack)
-                );
-                let scale = _mm512_load_ps(weights.scales.add(group).cast());
-                for i in 0..height {
-                    let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dot.add(64 * i).cast()));
-                    let scaled = _mm512_mul_ps(dot, _mm512_set1_ps((*row_groups.add(i)).scale));
-                    let acc = _mm512_load_ps(sums.add(i).cast());
-                    _mm512_store_ps(sums.add(i).cast(), _mm512_fmadd_ps(scaled, scale, acc));
-                }
-                lines = lines.wrapping_add(height);
-                row_groups = row_groups.wrapping_add(height);
             }
         }
     }

@@ -64,7 +64,7 @@ mod x86 {
         let mut acc = [[_mm256_setzero_ps(); 2]; M];
         for group in 0..tile.groups {
             let entry = at.start + group * at.stride;
-            let lines = &x.lines[entry..entry + M];
+            let lines = &x.lines()[entry..entry + M];
             let row_groups = &x.row_groups[entry..entry + M];
             for half in 0..2 {
                 // SAFETY: the parts of a tile hold `groups` groups; half a line is 32 bytes.

@@ -38,6 +38,18 @@ pub(super) struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Fetches the outputs of a row, which may be past the end, before they are written.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn prefetch(&self, row: usize, tiles: Range<usize>) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        for tile in tiles {
+            let place = self.y.place(row * self.rows + tile * WIDTH);
+            // SAFETY: prefetching reads nothing that a program could see.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(place.cast()) };
+        }
+    }
+
     /// Writes the sums of one row of `x` and of the tiles from `first` on. Whole rows of several
     /// tiles, because a single tile's 64 bytes at a time would touch another page with each write.
     ///
@@ -80,13 +92,13 @@ pub(super) fn matmul(
     assert_eq!(y.len(), m * layout.rows, "output length");
     assert_eq!(bytes.len(), layout.byte_len(), "packed bytes");
     let level = level.min(PackedLevel::detected());
-    let x = Activations::quantize(level, x, layout.cols);
+    let use_amx = level == PackedLevel::Amx && m >= amx_from(layout.kind);
+    let x = Activations::quantize(level, x, layout.cols, use_amx);
 
     let worth_it = m * layout.rows * layout.cols >= PARALLEL_FROM;
     let tasks = if worth_it { layout.tiles.min(4 * pool::current_threads()) } else { 1 };
     let y = pool::Shared::new(y);
     let output = Output { y: &y, rows: layout.rows, factor };
-    let use_amx = level == PackedLevel::Amx && m >= amx_from(layout.kind);
     pool::for_each(tasks, worth_it, |task| {
         let tiles = layout.tiles * task / tasks..layout.tiles * (task + 1) / tasks;
         if use_amx {

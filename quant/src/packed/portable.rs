@@ -24,7 +24,7 @@ pub(super) fn rows(
             let at = x.row_at(row);
             let entry = at.start + group * at.stride;
             let mut dot = [0i32; WIDTH];
-            for (&q, weights) in x.lines[entry].0.iter().zip(&weights) {
+            for (&q, weights) in x.lines()[entry].0.iter().zip(&weights) {
                 for l in 0..WIDTH {
                     dot[l] += i32::from(q) * weights[l];
                 }

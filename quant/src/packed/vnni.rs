@@ -88,7 +88,7 @@ mod x86 {
             let mut values = tile.values.as_ptr();
             let mut scales = tile.scales.as_ptr();
             let mut steps = tile.steps.as_ptr();
-            let mut lines = x.lines.as_ptr().add(at.start);
+            let mut lines = x.lines().as_ptr().add(at.start);
             let mut row_groups = x.row_groups.as_ptr().add(at.start);
             for _ in 0..tile.groups {
                 let dot = if Q8 {
