@@ -143,13 +143,18 @@ impl Loaded {
         check_context(compute.context, arch::spec_from_config(&files.config)?.max_tokens())?;
         let needs = memory::Needs::of(&files);
         needs.check(compute.context, &memory::available())?;
+        let (mut weight_bytes, mut decode_bytes) = (needs.weight_bytes, needs.decode_bytes);
         let model = assemble::load(&files, LoadOptions { quantize: compute.quantize })?;
+        if compute.quantize.is_some() {
+            weight_bytes = model.decoder.weight_bytes() as u64;
+            decode_bytes = model.decoder.decode_bytes() as u64;
+        }
         Ok(Self {
             model,
             label,
             load_ms: milliseconds_since(start),
-            weight_bytes: needs.weight_bytes,
-            decode_bytes: needs.decode_bytes,
+            weight_bytes,
+            decode_bytes,
             kv_bytes_per_token: needs.kv_bytes_per_token,
             context: compute.context,
             chunk: compute.chunk,

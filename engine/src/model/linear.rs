@@ -12,6 +12,7 @@ pub struct Linear {
     matmul: QuantMatmul,
     bias: Option<Tensor>,
     weight_bytes: usize,
+    packed: bool,
 }
 
 impl Linear {
@@ -19,7 +20,8 @@ impl Linear {
     pub fn new(site: Option<Site>, weight: impl Into<Weight>, bias: Option<Tensor>) -> Self {
         let weight = weight.into();
         let weight_bytes = weight.byte_len();
-        Self { site, matmul: QuantMatmul::new(weight), bias, weight_bytes }
+        let packed = matches!(weight, Weight::Packed(_));
+        Self { site, matmul: QuantMatmul::new(weight), bias, weight_bytes, packed }
     }
 
     /// `[T, inputs]` to `[T, outputs]`.
@@ -35,6 +37,11 @@ impl Linear {
             (Some(adapter), Some(site)) => adapter.apply(site, pass.rows, x_ti, y_to),
             _ => Ok(y_to),
         }
+    }
+
+    /// Whether the matrix was packed into int8 or int4 at load.
+    pub fn is_packed(&self) -> bool {
+        self.packed
     }
 
     /// Bytes of the matrix.

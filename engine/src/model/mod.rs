@@ -82,8 +82,16 @@ impl Decoder {
     /// Bytes of all matrices.
     pub fn weight_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::weight_bytes).sum();
-        let head = if self.spec.tied { 0 } else { self.head.weight_bytes() };
+        // A packed head is a matrix of its own, also where the stored one is the embedding.
+        let shared = self.spec.tied && !self.head.is_packed();
+        let head = if shared { 0 } else { self.head.weight_bytes() };
         self.embed.weight_bytes() + layers + head
+    }
+
+    /// Bytes of the matrices that one decoded token reads: layers and head, every expert counted.
+    pub fn decode_bytes(&self) -> usize {
+        let layers: usize = self.layers.iter().map(Layer::weight_bytes).sum();
+        layers + self.head.weight_bytes()
     }
 
     fn check(&self, pass: &Pass<'_>) -> Result<()> {
