@@ -23,6 +23,9 @@
 //! # Ok::<(), minicrit_quant::Error>(())
 //! ```
 
+// Lanes and rows of a tile are numbered: one index means the same in several arrays.
+#![allow(clippy::needless_range_loop)]
+
 mod activations;
 mod amx;
 mod avx2;
