@@ -61,12 +61,12 @@ mod x86 {
         sums: &mut [[f32; WIDTH]],
     ) {
         let at = x.row_at(row);
-        let mut acc = [[_mm256_setzero_ps(); 2]; M];
+        let mut acc = [[_mm256_setzero_ps(); M]; 2];
         for group in 0..tile.groups {
             let entry = at.start + group * at.stride;
             let lines = &x.lines()[entry..entry + M];
             let row_groups = &x.row_groups[entry..entry + M];
-            for half in 0..2 {
+            for (half, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: the parts of a tile hold `groups` groups; half a line is 32 bytes.
                 let (dot, scale) = unsafe {
                     let values =
@@ -85,15 +85,15 @@ mod x86 {
                         _mm256_cvtepi32_ps(dot[i]),
                         _mm256_set1_ps(row_groups[i].scale),
                     );
-                    acc[i][half] = _mm256_fmadd_ps(scaled, scale, acc[i][half]);
+                    acc[i] = _mm256_fmadd_ps(scaled, scale, acc[i]);
                 }
             }
         }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
+        for (i, sums) in sums.iter_mut().enumerate() {
             // SAFETY: a row of sums holds two registers.
             unsafe {
-                _mm256_storeu_ps(sums.as_mut_ptr(), acc[0]);
-                _mm256_storeu_ps(sums.as_mut_ptr().add(8), acc[1]);
+                _mm256_storeu_ps(sums.as_mut_ptr(), acc[0][i]);
+                _mm256_storeu_ps(sums.as_mut_ptr().add(8), acc[1][i]);
             }
         }
     }

@@ -139,14 +139,14 @@ mod x86 {
         let mut dot = [_mm512_setzero_si512(); M];
         // SAFETY: by the caller's promise.
         unsafe {
-            for i in 0..M {
-                dot[i] = _mm512_set1_epi32((*row_groups.add(i)).offset);
+            for (i, dot) in dot.iter_mut().enumerate() {
+                *dot = _mm512_set1_epi32((*row_groups.add(i)).offset);
             }
             for r in 0..16 {
                 _mm_prefetch::<_MM_HINT_T1>(values.wrapping_add(AHEAD + 64 * r).cast());
                 let w = _mm512_xor_si512(_mm512_loadu_si512(values.add(64 * r).cast()), sign);
-                for i in 0..M {
-                    dot[i] = _mm512_dpbusd_epi32(dot[i], w, quad(lines.add(i), r));
+                for (i, dot) in dot.iter_mut().enumerate() {
+                    *dot = _mm512_dpbusd_epi32(*dot, w, quad(lines.add(i), r));
                 }
             }
         }
