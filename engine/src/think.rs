@@ -29,18 +29,12 @@ pub struct Piece {
 impl Piece {
     /// A stretch of thinking.
     pub fn thinking(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            thinking: true,
-        }
+        Self { text: text.into(), thinking: true }
     }
 
     /// A stretch of the answer.
     pub fn answer(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            thinking: false,
-        }
+        Self { text: text.into(), thinking: false }
     }
 }
 
@@ -54,10 +48,7 @@ pub struct ThinkSplitter {
 impl ThinkSplitter {
     /// A splitter for what follows a prompt; `open` says that the prompt ends inside of thinking.
     pub fn new(open: bool) -> Self {
-        Self {
-            thinking: open,
-            held: String::new(),
-        }
+        Self { thinking: open, held: String::new() }
     }
 
     /// A splitter for what follows `prompt`: whether its last tag is an open one decides.
@@ -108,20 +99,14 @@ impl ThinkSplitter {
     fn emit(&mut self, len: usize, pieces: &mut Vec<Piece>) {
         if len > 0 {
             let text = self.held.drain(..len).collect();
-            pieces.push(Piece {
-                text,
-                thinking: self.thinking,
-            });
+            pieces.push(Piece { text, thinking: self.thinking });
         }
     }
 }
 
 /// Length of the longest end of `text` that is the beginning of `tag`.
 fn possible_start(text: &str, tag: &str) -> usize {
-    (1..tag.len())
-        .rev()
-        .find(|len| text.ends_with(&tag[..*len]))
-        .unwrap_or(0)
+    (1..tag.len()).rev().find(|len| text.ends_with(&tag[..*len])).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -142,11 +127,7 @@ mod tests {
 
     /// However the text is cut, the result is the same.
     fn check(open: bool, text: &str, expect: &[Piece]) {
-        let ends: Vec<usize> = text
-            .char_indices()
-            .map(|it| it.0)
-            .chain([text.len()])
-            .collect();
+        let ends: Vec<usize> = text.char_indices().map(|it| it.0).chain([text.len()]).collect();
         for step in 1..=ends.len() {
             let mut splitter = ThinkSplitter::new(open);
             let mut pieces = Vec::new();
@@ -176,25 +157,13 @@ mod tests {
             "<think>\nhm\n</think>\n\nyes",
             &[Piece::thinking("\nhm\n"), Piece::answer("\n\nyes")],
         );
-        check(
-            true,
-            "hm</think>yes",
-            &[Piece::thinking("hm"), Piece::answer("yes")],
-        );
-        check(
-            true,
-            "hm <think> again",
-            &[Piece::thinking("hm <think> again")],
-        );
+        check(true, "hm</think>yes", &[Piece::thinking("hm"), Piece::answer("yes")]);
+        check(true, "hm <think> again", &[Piece::thinking("hm <think> again")]);
         check(false, "a<think></think>b", &[Piece::answer("ab")]);
         check(
             false,
             "a<<think>é<</think><th",
-            &[
-                Piece::answer("a<"),
-                Piece::thinking("é<"),
-                Piece::answer("<th"),
-            ],
+            &[Piece::answer("a<"), Piece::thinking("é<"), Piece::answer("<th")],
         );
         check(false, "</think>x", &[Piece::answer("</think>x")]);
     }

@@ -20,14 +20,10 @@ fn tokenizer() -> Tokenizer {
 fn template(templates: &Value, name: &str, tokenizer: &Tokenizer) -> ChatTemplate {
     let entry = &templates[name];
     let source = entry["template"].as_str().unwrap();
-    ChatTemplate::new(
-        source,
-        entry["bos_token"].as_str(),
-        entry["eos_token"].as_str(),
-    )
-    .unwrap()
-    .with_control_tokens(tokenizer.control_tokens())
-    .with_isolation(Isolation::InProcess)
+    ChatTemplate::new(source, entry["bos_token"].as_str(), entry["eos_token"].as_str())
+        .unwrap()
+        .with_control_tokens(tokenizer.control_tokens())
+        .with_isolation(Isolation::InProcess)
 }
 
 fn options(case: &Value) -> RenderOptions {
@@ -42,10 +38,7 @@ fn options(case: &Value) -> RenderOptions {
 /// purpose, because the reference lets content steer the model.
 fn has_control_text(case: &Value, tokenizer: &Tokenizer) -> bool {
     let messages = case["messages"].to_string();
-    tokenizer
-        .control_tokens()
-        .iter()
-        .any(|token| messages.contains(token.as_str()))
+    tokenizer.control_tokens().iter().any(|token| messages.contains(token.as_str()))
 }
 
 #[test]
@@ -63,11 +56,8 @@ fn renders_are_byte_equal() {
             Err(ChatError::Refused(message)) => format!("TemplateError: {message}"),
             Err(other) => format!("{other:?}"),
         };
-        let expect = case
-            .get("rendered")
-            .or_else(|| case.get("error"))
-            .and_then(Value::as_str)
-            .unwrap();
+        let expect =
+            case.get("rendered").or_else(|| case.get("error")).and_then(Value::as_str).unwrap();
         counts.0 += 1;
         if got != expect {
             failures.push(format!(
@@ -100,10 +90,7 @@ fn renders_are_byte_equal() {
         counts.0,
         failures.join("\n")
     );
-    assert!(
-        counts.0 >= 60 && counts.1 >= 20,
-        "too few cases: {counts:?}"
-    );
+    assert!(counts.0 >= 60 && counts.1 >= 20, "too few cases: {counts:?}");
 }
 
 #[test]

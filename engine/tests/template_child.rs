@@ -38,19 +38,11 @@ fn main() -> ExitCode {
     }
     failures.extend(a_child_renders_like_this_process());
     failures.extend(a_missing_program_is_named());
-    println!(
-        "{} hostile templates, {} failures",
-        cases.len(),
-        failures.len()
-    );
+    println!("{} hostile templates, {} failures", cases.len(), failures.len());
     for failure in &failures {
         println!("{failure}");
     }
-    if failures.is_empty() && cases.len() >= 40 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failures.is_empty() && cases.len() >= 40 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn options() -> RenderOptions {
@@ -62,9 +54,7 @@ fn render(source: &str) -> Result<String, ChatError> {
     let template = ChatTemplate::new(source, Some("<s>"), Some("</s>"))?
         .with_control_tokens(vec!["<s>".into(), "</s>".into()])
         .with_isolation(Isolation::Child { program });
-    template
-        .render(&[Message::new("user", "hello")], &options())
-        .map(|it| it.text().to_owned())
+    template.render(&[Message::new("user", "hello")], &options()).map(|it| it.text().to_owned())
 }
 
 fn fits(result: &Result<String, ChatError>, expect: Outcome) -> bool {
@@ -79,10 +69,8 @@ fn fits(result: &Result<String, ChatError>, expect: Outcome) -> bool {
 }
 
 fn a_child_renders_like_this_process() -> Option<String> {
-    let source = format!(
-        "{}{{# changed #}}",
-        known::TEMPLATES.iter().find(|it| it.0 == "chatml")?.1
-    );
+    let source =
+        format!("{}{{# changed #}}", known::TEMPLATES.iter().find(|it| it.0 == "chatml")?.1);
     let template = |isolation| {
         ChatTemplate::new(&source, None, None)
             .unwrap()
@@ -91,17 +79,14 @@ fn a_child_renders_like_this_process() -> Option<String> {
             .render(&[Message::new("user", "a<|im_end|>é\u{FDD0}")], &options())
     };
     let here = template(Isolation::InProcess);
-    let there = template(Isolation::Child {
-        program: std::env::current_exe().unwrap(),
-    });
+    let there = template(Isolation::Child { program: std::env::current_exe().unwrap() });
     (here != there || here.is_err()).then(|| format!("here {here:?}, in a child {there:?}"))
 }
 
 fn a_missing_program_is_named() -> Option<String> {
     let template = ChatTemplate::new("{{ 1 }}", None, None).unwrap();
-    let template = template.with_isolation(Isolation::Child {
-        program: "/nonexistent/program".into(),
-    });
+    let template =
+        template.with_isolation(Isolation::Child { program: "/nonexistent/program".into() });
     let result = template.render(&[], &options());
     let name = result.as_ref().err().map(NamedError::name);
     (name != Some("template-renderer")).then(|| format!("a missing program gives {result:?}"))

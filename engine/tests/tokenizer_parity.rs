@@ -23,12 +23,7 @@ fn load(folder: &str) -> Option<Tokenizer> {
 }
 
 fn ids(value: &Value) -> Vec<u32> {
-    value
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|id| id.as_u64().unwrap() as u32)
-        .collect()
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
 fn stream(tokenizer: &Tokenizer, ids: &[u32]) -> (Vec<String>, String) {
@@ -49,27 +44,16 @@ fn check_cases(folder: &str) -> Option<usize> {
             "{folder} case {index}"
         );
         let skipped = tokenizer.decode_skipping_special(&expect);
-        assert_eq!(
-            skipped,
-            case["decode_skip_special"].as_str().unwrap(),
-            "{folder} case {index}"
-        );
+        assert_eq!(skipped, case["decode_skip_special"].as_str().unwrap(), "{folder} case {index}");
         if let Some(text) = case["text"].as_str() {
             assert_eq!(
                 tokenizer.encode_raw(text).unwrap(),
                 expect,
                 "{folder} case {index}: {text:?}"
             );
-            let tokens: Vec<&str> = expect
-                .iter()
-                .map(|id| tokenizer.token(*id).unwrap())
-                .collect();
-            let reference: Vec<&str> = case["tokens"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|it| it.as_str().unwrap())
-                .collect();
+            let tokens: Vec<&str> = expect.iter().map(|id| tokenizer.token(*id).unwrap()).collect();
+            let reference: Vec<&str> =
+                case["tokens"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
             assert_eq!(tokens, reference, "{folder} case {index}");
         }
         let (pieces, rest) = stream(&tokenizer, &expect);
@@ -80,9 +64,7 @@ fn check_cases(folder: &str) -> Option<usize> {
                 "{folder} case {index}"
             );
         }
-        if let Some(reference) = case["stream_pieces"]
-            .as_array()
-            .filter(|_| folder == "tokenizer")
+        if let Some(reference) = case["stream_pieces"].as_array().filter(|_| folder == "tokenizer")
         {
             let reference: Vec<&str> = reference.iter().map(|it| it.as_str().unwrap()).collect();
             assert_eq!(pieces, reference, "{folder} case {index}");
@@ -120,20 +102,11 @@ fn padding_ids_are_unused_and_empty() {
 #[test]
 fn sentencepiece_streams_its_bytes() {
     let Some(tokenizer) = load("spm") else { return };
-    for text in [
-        "한국어 text",
-        "a  b",
-        "\ttab\n",
-        "<0x41> and <unk> and </s>",
-    ] {
+    for text in ["한국어 text", "a  b", "\ttab\n", "<0x41> and <unk> and </s>"] {
         let ids = tokenizer.encode_content(text).unwrap();
         let (pieces, rest) = stream(&tokenizer, &ids);
         assert_eq!(pieces.concat() + &rest, text);
-        assert!(
-            ids.iter()
-                .all(|id| tokenizer.vocabulary().kind(*id) == TokenKind::Text),
-            "{text}"
-        );
+        assert!(ids.iter().all(|id| tokenizer.vocabulary().kind(*id) == TokenKind::Text), "{text}");
     }
 }
 
@@ -153,15 +126,8 @@ fn shapes() -> Vec<(&'static str, Tokenizer)> {
                 "vocab": {"<": 0, "a": 1, ">": 2, "<a": 3, "<a>": 4, "<b>": 5, "b": 6, " ": 7, "x": 8},
                 "merges": [["<", "a"], ["<a", ">"]]}
         });
-        let name = if ignore_merges {
-            "whole words"
-        } else {
-            "merges to a control token"
-        };
-        shapes.push((
-            name,
-            Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap(),
-        ));
+        let name = if ignore_merges { "whole words" } else { "merges to a control token" };
+        shapes.push((name, Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap()));
     }
     let pieces = json!([
         ["<unk>", 0.0],
@@ -178,19 +144,14 @@ fn shapes() -> Vec<(&'static str, Tokenizer)> {
         "version": "1.0", "added_tokens": [added(1, "<a>", true), added(2, "<b>", false)],
         "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}
     });
-    shapes.push((
-        "unigram",
-        Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap(),
-    ));
+    shapes.push(("unigram", Tokenizer::from_json(file.to_string().as_bytes(), None, 9).unwrap()));
     shapes
 }
 
 static SHAPES: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(shapes);
 
 fn count_controls(tokenizer: &Tokenizer, ids: &[u32]) -> usize {
-    ids.iter()
-        .filter(|id| tokenizer.vocabulary().kind(**id) == TokenKind::Control)
-        .count()
+    ids.iter().filter(|id| tokenizer.vocabulary().kind(**id) == TokenKind::Control).count()
 }
 
 #[test]
@@ -209,11 +170,7 @@ fn no_added_token_in_any_place_is_honoured_in_content() {
                 token.repeat(3),
             ] {
                 let ids = tokenizer.encode_content(&text).unwrap();
-                assert_eq!(
-                    count_controls(tokenizer, &ids),
-                    0,
-                    "{name}: {text:?} gives {ids:?}"
-                );
+                assert_eq!(count_controls(tokenizer, &ids), 0, "{name}: {text:?} gives {ids:?}");
                 assert_eq!(
                     tokenizer.decode(&ids).replace(' ', ""),
                     text.replace(' ', ""),
@@ -229,21 +186,13 @@ fn no_added_token_in_any_place_is_honoured_in_content() {
 }
 
 fn render_ids(tokenizer: &Tokenizer, template: &str, messages: &[Message]) -> Vec<u32> {
-    let source = known::TEMPLATES
-        .iter()
-        .find(|it| it.0 == template)
-        .unwrap()
-        .1;
+    let source = known::TEMPLATES.iter().find(|it| it.0 == template).unwrap().1;
     let template = ChatTemplate::new(source, None, Some("<|im_end|>"))
         .unwrap()
         .with_control_tokens(tokenizer.control_tokens())
         .with_isolation(Isolation::KnownOnly);
-    let rendered = template
-        .render(
-            messages,
-            &RenderOptions::on(jiff::civil::date(2026, 11, 20)),
-        )
-        .unwrap();
+    let rendered =
+        template.render(messages, &RenderOptions::on(jiff::civil::date(2026, 11, 20))).unwrap();
     let ids = tokenizer.encode_rendered(&rendered).unwrap();
     let decoded = tokenizer.decode(&ids);
     assert_eq!(decoded, rendered.text());

@@ -25,10 +25,7 @@ pub fn hostile_templates() -> Vec<(&'static str, String, Outcome)> {
 }
 
 fn of(cases: &[(&'static str, &str, Outcome)]) -> Vec<(&'static str, String, Outcome)> {
-    cases
-        .iter()
-        .map(|(name, source, outcome)| (*name, (*source).to_owned(), *outcome))
-        .collect()
+    cases.iter().map(|(name, source, outcome)| (*name, (*source).to_owned(), *outcome)).collect()
 }
 
 fn memory_bombs() -> Vec<(&'static str, String, Outcome)> {
@@ -49,11 +46,7 @@ fn memory_bombs() -> Vec<(&'static str, String, Outcome)> {
             "{% set ns = namespace(s=[1]) %}{% for i in range(64) %}{% set ns.s = (ns.s + ns.s) | list %}{% endfor %}",
             AnyError,
         ),
-        (
-            "repeat",
-            "{% set x = 'x' * 2000000000 %}{{ x | length }}",
-            AnyError,
-        ),
+        ("repeat", "{% set x = 'x' * 2000000000 %}{{ x | length }}", AnyError),
         (
             "repeat-often",
             "{% set ns = namespace(l=[]) %}{% for i in range(100) %}{% set ns.l = ns.l + ['x' * 100000000] %}{% endfor %}",
@@ -79,21 +72,9 @@ fn memory_bombs() -> Vec<(&'static str, String, Outcome)> {
             "{% set x = 'a\\n' * 1000000 %}{% set y = x | indent(100000) %}{{ y | length }}",
             AnyError,
         ),
-        (
-            "format-width",
-            "{{ '%2000000000d' | format(1) | length }}",
-            AnyError,
-        ),
-        (
-            "format-precision",
-            "{{ '%.2000000000f' | format(1.5) | length }}",
-            AnyError,
-        ),
-        (
-            "huge-output",
-            "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}",
-            TooCostly,
-        ),
+        ("format-width", "{{ '%2000000000d' | format(1) | length }}", AnyError),
+        ("format-precision", "{{ '%.2000000000f' | format(1.5) | length }}", AnyError),
+        ("huge-output", "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}", TooCostly),
         (
             "huge-literal-output",
             "{% for i in range(50000) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
@@ -109,21 +90,9 @@ fn memory_bombs() -> Vec<(&'static str, String, Outcome)> {
             "{% set ns = namespace(l=[]) %}{% for i in range(90000) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
             AnyError,
         ),
-        (
-            "batch",
-            "{{ range(99999) | batch(1000000000, 'x') | list | length }}",
-            AnyError,
-        ),
-        (
-            "slice-fill",
-            "{{ range(10) | slice(1000000000, 'x') | list | length }}",
-            AnyError,
-        ),
-        (
-            "json-indent",
-            "{{ [[[1]]] | tojson(indent=1000000000) }}",
-            AnyError,
-        ),
+        ("batch", "{{ range(99999) | batch(1000000000, 'x') | list | length }}", AnyError),
+        ("slice-fill", "{{ range(10) | slice(1000000000, 'x') | list | length }}", AnyError),
+        ("json-indent", "{{ [[[1]]] | tojson(indent=1000000000) }}", AnyError),
         (
             "filter-block",
             "{% filter replace('a', 'a' * 1000000) %}{% for i in range(10000) %}a{% endfor %}{% endfilter %}",
@@ -140,16 +109,8 @@ fn time_bombs() -> Vec<(&'static str, String, Outcome)> {
             "{% for i in range(9999) %}{% for j in range(9999) %}{{ '' }}{% endfor %}{% endfor %}",
             TooCostly,
         ),
-        (
-            "huge-range",
-            "{% for i in range(100000000000) %}{% endfor %}",
-            AnyError,
-        ),
-        (
-            "macro-recursion",
-            "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
-            AnyError,
-        ),
+        ("huge-range", "{% for i in range(100000000000) %}{% endfor %}", AnyError),
+        ("macro-recursion", "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", AnyError),
         (
             "mutual-recursion",
             "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}",
@@ -173,21 +134,13 @@ fn time_bombs() -> Vec<(&'static str, String, Outcome)> {
         ("self-import", "{% import 'chat_template' as t %}", AnyError),
         ("self-include", "{% include 'chat_template' %}", AnyError),
         ("self-extends", "{% extends 'chat_template' %}", AnyError),
-        (
-            "self-block",
-            "{% block a %}{{ self.a() }}{% endblock %}",
-            AnyError,
-        ),
+        ("self-block", "{% block a %}{{ self.a() }}{% endblock %}", AnyError),
         (
             "call-recursion",
             "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
             AnyError,
         ),
-        (
-            "big-power",
-            "{{ (99999999 ** 99999999) | string | length }}",
-            AnyError,
-        ),
+        ("big-power", "{{ (99999999 ** 99999999) | string | length }}", AnyError),
     ]);
     cases.push((
         "deep-parentheses",
@@ -216,54 +169,22 @@ fn broken() -> Vec<(&'static str, String, Outcome)> {
         ("zero-division", "{{ 1 // 0 }}", Invalid),
         ("bad-json", "{{ raise_exception | tojson }}", Invalid),
         ("bad-date", "{{ strftime_now('%') }}", Invalid),
-        (
-            "unknown-import",
-            "{% from '../../../etc/passwd' import x %}",
-            Invalid,
-        ),
+        ("unknown-import", "{% from '../../../etc/passwd' import x %}", Invalid),
     ])
 }
 
 fn curious() -> Vec<(&'static str, String, Outcome)> {
     use Outcome::{Invalid, RendersWithout};
     of(&[
-        (
-            "class-attribute",
-            "{{ ''.__class__ }}",
-            RendersWithout("class"),
-        ),
-        (
-            "class-mro",
-            "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-            Invalid,
-        ),
-        (
-            "globals",
-            "{{ raise_exception.__globals__['os'].popen('id').read() }}",
-            Invalid,
-        ),
-        (
-            "cycler",
-            "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-            Invalid,
-        ),
-        (
-            "self-template",
-            "{{ self._TemplateReference__context }}",
-            Invalid,
-        ),
+        ("class-attribute", "{{ ''.__class__ }}", RendersWithout("class")),
+        ("class-mro", "{{ ''.__class__.__mro__[1].__subclasses__() }}", Invalid),
+        ("globals", "{{ raise_exception.__globals__['os'].popen('id').read() }}", Invalid),
+        ("cycler", "{{ cycler.__init__.__globals__.os.popen('id').read() }}", Invalid),
+        ("self-template", "{{ self._TemplateReference__context }}", Invalid),
         ("config", "{{ config }}", RendersWithout("config")),
-        (
-            "environment",
-            "{{ environ }}{{ env }}{{ os }}",
-            RendersWithout("PATH"),
-        ),
+        ("environment", "{{ environ }}{{ env }}{{ os }}", RendersWithout("PATH")),
         ("debug", "{{ debug() }}", RendersWithout("PATH")),
         ("include-file", "{% include '/etc/passwd' %}", Invalid),
-        (
-            "include-missing",
-            "{% include '/etc/passwd' ignore missing %}",
-            RendersWithout("root:"),
-        ),
+        ("include-missing", "{% include '/etc/passwd' ignore missing %}", RendersWithout("root:")),
     ])
 }

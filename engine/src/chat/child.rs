@@ -45,10 +45,7 @@ impl From<Result<Rendered, ChatError>> for Reply {
             Err(ChatError::Invalid { what, line }) => Reply::Invalid { what, line },
             Err(ChatError::Refused(message)) => Reply::Refused(message),
             Err(ChatError::TooCostly(what)) => Reply::TooCostly(what),
-            Err(other) => Reply::Invalid {
-                what: other.to_string(),
-                line: None,
-            },
+            Err(other) => Reply::Invalid { what: other.to_string(), line: None },
         }
     }
 }
@@ -104,9 +101,9 @@ pub(super) fn render(program: &Path, request: &Request) -> Result<Rendered, Chat
         Ok(Reply::Invalid { what, line }) => Err(ChatError::Invalid { what, line }),
         Ok(Reply::Refused(message)) => Err(ChatError::Refused(message)),
         Ok(Reply::TooCostly(what)) => Err(ChatError::TooCostly(what)),
-        Err(error) => Err(ChatError::Renderer(shorten(&format!(
-            "its answer can't be read: {error}"
-        )))),
+        Err(error) => {
+            Err(ChatError::Renderer(shorten(&format!("its answer can't be read: {error}"))))
+        }
     }
 }
 

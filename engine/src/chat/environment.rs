@@ -29,25 +29,16 @@ pub(super) fn render(
     let refusal = Arc::new(Mutex::new(None));
     let environment = environment(today, Arc::clone(&refusal));
     let mut out = CappedWriter { bytes: Vec::new() };
-    let result = environment
-        .template_from_named_str("chat_template", source)
-        .and_then(|template| {
-            template
-                .render_captured_to(Value::from(Serde(context)), &mut out)
-                .map(drop)
+    let result =
+        environment.template_from_named_str("chat_template", source).and_then(|template| {
+            template.render_captured_to(Value::from(Serde(context)), &mut out).map(drop)
         });
-    if let Some(message) = refusal
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-    {
+    if let Some(message) = refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(ChatError::Refused(message));
     }
     match result {
-        Ok(()) => String::from_utf8(out.bytes).map_err(|_| ChatError::Invalid {
-            what: "the output is not UTF-8".into(),
-            line: None,
-        }),
+        Ok(()) => String::from_utf8(out.bytes)
+            .map_err(|_| ChatError::Invalid { what: "the output is not UTF-8".into(), line: None }),
         Err(error) => Err(explain(&error)),
     }
 }
@@ -63,10 +54,7 @@ fn explain(error: &Error) -> ChatError {
                 Some(detail) => format!("{kind}: {detail}"),
                 None => kind.to_string(),
             };
-            ChatError::Invalid {
-                what: shorten(&what),
-                line: error.line(),
-            }
+            ChatError::Invalid { what: shorten(&what), line: error.line() }
         }
     }
 }
@@ -82,10 +70,7 @@ pub(super) fn shorten(text: &str) -> String {
 
 fn environment(today: Date, refusal: Arc<Mutex<Option<String>>>) -> Environment<'static> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("invariant: jinja's own delimiters do not clash"));
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(MAX_RECURSION);
@@ -97,21 +82,15 @@ fn environment(today: Date, refusal: Arc<Mutex<Option<String>>>) -> Environment<
     });
     environment.add_filter("tojson", python::tojson);
     environment.add_filter("string", |value: Value| python::to_str(&value));
-    environment.add_function(
-        "raise_exception",
-        move |message: Value| -> Result<String, Error> {
-            let message = shorten(&python::to_str(&message)?);
-            *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
-            Err(Error::new(ErrorKind::InvalidOperation, message))
-        },
-    );
+    environment.add_function("raise_exception", move |message: Value| -> Result<String, Error> {
+        let message = shorten(&python::to_str(&message)?);
+        *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
     environment.add_function("strftime_now", move |format: &str| {
         let now = today.to_datetime(Time::midnight());
         jiff::fmt::strtime::format(format, now).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidOperation,
-                format!("strftime_now: {error}"),
-            )
+            Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}"))
         })
     });
     environment
@@ -185,20 +164,14 @@ mod tests {
     use super::*;
 
     fn check(source: &str, expect: &str) {
-        assert_eq!(
-            render(source, &Map::new(), jiff::civil::date(2026, 11, 20)).unwrap(),
-            expect
-        );
+        assert_eq!(render(source, &Map::new(), jiff::civil::date(2026, 11, 20)).unwrap(), expect);
     }
 
     #[test]
     fn dialect_is_python_s() {
         check("{{ none }} {{ true }} {{ [1, 'a'] }}", "None True [1, 'a']");
         check("{{ strftime_now('%d %b %Y') }}", "20 Nov 2026");
-        check(
-            "{{ undefined_name }}|{{ undefined_name is defined }}",
-            "|False",
-        );
+        check("{{ undefined_name }}|{{ undefined_name is defined }}", "|False");
         check(
             "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
             "01",
@@ -207,17 +180,11 @@ mod tests {
 
     #[test]
     fn generation_tags_keep_whitespace_control() {
-        assert_eq!(
-            without_generation_tags("a {%- generation -%} b"),
-            "a {%- if true -%} b"
-        );
+        assert_eq!(without_generation_tags("a {%- generation -%} b"), "a {%- if true -%} b");
         assert_eq!(
             without_generation_tags("{% endgeneration %}{% if x %}"),
             "{% endif %}{% if x %}"
         );
-        assert_eq!(
-            without_generation_tags("{% set generation = 1 %}"),
-            "{% set generation = 1 %}"
-        );
+        assert_eq!(without_generation_tags("{% set generation = 1 %}"), "{% set generation = 1 %}");
     }
 }

@@ -27,17 +27,10 @@ fn set(limit: Limit, soft: u64, hard: u64) -> io::Result<()> {
         Limit::Cpu => libc::RLIMIT_CPU,
         Limit::Core => libc::RLIMIT_CORE,
     };
-    let value = libc::rlimit {
-        rlim_cur: soft as libc::rlim_t,
-        rlim_max: hard as libc::rlim_t,
-    };
+    let value = libc::rlimit { rlim_cur: soft as libc::rlim_t, rlim_max: hard as libc::rlim_t };
     // SAFETY: `setrlimit` reads the struct behind the pointer, which lives on this frame.
     let status = unsafe { libc::setrlimit(which, &raw const value) };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Bytes of address space in use. Where the system does not tell, a generous guess.
@@ -47,9 +40,6 @@ fn address_space() -> io::Result<u64> {
     let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else {
         return Ok(GUESS);
     };
-    let pages = statm
-        .split(' ')
-        .next()
-        .and_then(|it| it.parse::<u64>().ok());
+    let pages = statm.split(' ').next().and_then(|it| it.parse::<u64>().ok());
     Ok(pages.map_or(GUESS, |pages| pages.saturating_mul(PAGE)))
 }

@@ -53,18 +53,14 @@ impl Message {
     /// [`ChatError::Messages`], which lists every message that is not an object with a role.
     pub fn list(value: &Value) -> Result<Vec<Self>, ChatError> {
         let Some(items) = value.as_array() else {
-            return Err(ChatError::Messages(
-                "expected a JSON array of messages".into(),
-            ));
+            return Err(ChatError::Messages("expected a JSON array of messages".into()));
         };
         let mut problems = Vec::new();
         let mut messages = Vec::new();
         for (index, item) in items.iter().enumerate() {
             match item.as_object() {
                 Some(fields) if fields.get("role").is_some_and(Value::is_string) => {
-                    messages.push(Self {
-                        fields: fields.clone(),
-                    });
+                    messages.push(Self { fields: fields.clone() });
                 }
                 Some(_) => problems.push(format!("message {index} has no `role`")),
                 None => problems.push(format!("message {index} is not an object")),
@@ -79,10 +75,7 @@ impl Message {
 
     /// Who speaks.
     pub fn role(&self) -> &str {
-        self.fields
-            .get("role")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.fields.get("role").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The text, where the content is one.

@@ -45,14 +45,9 @@ pub(super) fn control_spans<E>(
     plain: &str,
     mut render: impl FnMut(&Written) -> Result<String, E>,
 ) -> Vec<Range<usize>> {
-    let tokens: Vec<&str> = control_tokens
-        .iter()
-        .map(String::as_str)
-        .filter(|it| !it.trim().is_empty())
-        .collect();
-    let Ok(matcher) = AhoCorasick::builder()
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(&tokens)
+    let tokens: Vec<&str> =
+        control_tokens.iter().map(String::as_str).filter(|it| !it.trim().is_empty()).collect();
+    let Ok(matcher) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&tokens)
     else {
         return Vec::new();
     };
@@ -80,11 +75,8 @@ fn search(
     if all.len() > MAX_TRIED_PLACES {
         return None;
     }
-    let harmless: Vec<&Place> = all
-        .iter()
-        .copied()
-        .filter(|&it| attempt(&[it]).is_some())
-        .collect();
+    let harmless: Vec<&Place> =
+        all.iter().copied().filter(|&it| attempt(&[it]).is_some()).collect();
     if let Some(marked) = attempt(&harmless) {
         return Some(marked);
     }
@@ -108,9 +100,7 @@ fn places(written: &Written, tokens: &[&str], matcher: &AhoCorasick) -> Vec<Plac
         for fragment in &fragments {
             for (start, _) in source.match_indices(fragment.text) {
                 let range = start..start + fragment.text.len();
-                let overlaps = whole
-                    .iter()
-                    .any(|it| it.start < range.end && range.start < it.end);
+                let overlaps = whole.iter().any(|it| it.start < range.end && range.start < it.end);
                 if !overlaps && fragment.stands_at_edge(source, &range) {
                     places.push(Place { text, range });
                 }
@@ -144,9 +134,7 @@ fn fragments<'a>(tokens: &[&'a str]) -> Vec<Fragment<'a>> {
     let mut fragments: Vec<Fragment<'a>> = Vec::new();
     let mut push = |text: &'a str, before_role| {
         if !text.is_empty()
-            && !fragments
-                .iter()
-                .any(|it| it.text == text && it.before_role == before_role)
+            && !fragments.iter().any(|it| it.text == text && it.before_role == before_role)
         {
             fragments.push(Fragment { text, before_role });
         }
@@ -167,9 +155,8 @@ fn fragments<'a>(tokens: &[&'a str]) -> Vec<Fragment<'a>> {
 
 /// A character that no input holds. Noncharacters and private ones first: they are no text.
 fn free_marker(inputs: &[&str]) -> Option<char> {
-    let candidates = ('\u{FDD0}'..='\u{FDEF}')
-        .chain('\u{E000}'..='\u{F8FF}')
-        .chain('\u{F0000}'..='\u{FFFFD}');
+    let candidates =
+        ('\u{FDD0}'..='\u{FDEF}').chain('\u{E000}'..='\u{F8FF}').chain('\u{F0000}'..='\u{FFFFD}');
     let mut seen = std::collections::HashSet::new();
     for input in inputs {
         seen.extend(input.chars().filter(|it| *it >= '\u{E000}'));
@@ -182,10 +169,7 @@ fn mark(written: &Written, places: &[&Place], marker: char) -> Written {
     // From the back, so that ranges in front stay true.
     for place in places.iter().rev() {
         let text = &mut texts[place.text];
-        let marked: String = text[place.range.clone()]
-            .chars()
-            .flat_map(|c| [c, marker])
-            .collect();
+        let marked: String = text[place.range.clone()].chars().flat_map(|c| [c, marker]).collect();
         text.replace_range(place.range.clone(), &marked);
     }
     Written { texts }

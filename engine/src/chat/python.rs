@@ -30,24 +30,16 @@ pub(super) fn tojson(
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => {
-            return Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "separators must be a pair",
-            ));
+            return Err(Error::new(ErrorKind::InvalidOperation, "separators must be a pair"));
         }
-        None => (
-            if indent.is_some() { "," } else { ", " }.to_owned(),
-            ": ".to_owned(),
-        ),
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let writer = JsonWriter {
         indent,
         item,
         key,
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        ensure_ascii: options
-            .get::<Option<bool>>("ensure_ascii")?
-            .unwrap_or(false),
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
     };
     options.assert_all_used()?;
     let mut out = String::new();
@@ -60,10 +52,7 @@ fn indent_text(value: &Value) -> Result<String, Error> {
         return Ok(text.to_owned());
     }
     let spaces = value.as_usize().filter(|&it| it <= 64).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidOperation,
-            "indent must be a number from 0 to 64",
-        )
+        Error::new(ErrorKind::InvalidOperation, "indent must be a number from 0 to 64")
     })?;
     Ok(" ".repeat(spaces))
 }
@@ -79,10 +68,7 @@ struct JsonWriter {
 impl JsonWriter {
     fn write(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
-            return Err(Error::new(
-                ErrorKind::BadSerialization,
-                "value is nested too deeply",
-            ));
+            return Err(Error::new(ErrorKind::BadSerialization, "value is nested too deeply"));
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
@@ -212,11 +198,7 @@ fn float(value: f64) -> String {
         return format!("{digits}e{sign}{exponent:0>2}");
     }
     let text = value.to_string();
-    if text.contains('.') {
-        text
-    } else {
-        format!("{text}.0")
-    }
+    if text.contains('.') { text } else { format!("{text}.0") }
 }
 
 /// `str(value)`: `True`, `None`, and `repr` inside lists and maps.
@@ -233,10 +215,7 @@ pub(super) fn to_str(value: &Value) -> Result<String, Error> {
 
 fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "value is nested too deeply",
-        ));
+        return Err(Error::new(ErrorKind::InvalidOperation, "value is nested too deeply"));
     }
     match value.kind() {
         ValueKind::Undefined => {}
@@ -274,11 +253,7 @@ fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
 
 /// A string as `repr` quotes it (without Python's escapes of characters that can't be printed).
 fn quoted(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
     for c in text.chars() {
         match c {

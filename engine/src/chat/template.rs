@@ -47,12 +47,7 @@ pub struct RenderOptions {
 impl RenderOptions {
     /// Opens the assistant's turn, without tools or further variables.
     pub fn on(today: Date) -> Self {
-        Self {
-            tools: None,
-            add_generation_prompt: true,
-            kwargs: Map::new(),
-            today,
-        }
+        Self { tools: None, add_generation_prompt: true, kwargs: Map::new(), today }
     }
 }
 
@@ -160,22 +155,13 @@ impl ChatTemplate {
 
     fn request(&self, messages: &[Message], options: &RenderOptions) -> Request {
         let mut context = Map::new();
-        let messages = messages
-            .iter()
-            .map(|it| Value::Object(it.fields().clone()))
-            .collect();
+        let messages = messages.iter().map(|it| Value::Object(it.fields().clone())).collect();
         context.insert("messages".into(), Value::Array(messages));
         context.insert("tools".into(), options.tools.clone().unwrap_or(Value::Null));
         context.insert("documents".into(), Value::Null);
-        context.insert(
-            "add_generation_prompt".into(),
-            options.add_generation_prompt.into(),
-        );
+        context.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
         let mut variables = Vec::new();
-        for (name, token) in [
-            ("bos_token", &self.bos_token),
-            ("eos_token", &self.eos_token),
-        ] {
+        for (name, token) in [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)] {
             if let Some(token) = token {
                 variables.push(name.to_owned());
                 context.insert(name.into(), token.clone().into());
@@ -217,9 +203,7 @@ mod iso_date {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Date, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -230,11 +214,7 @@ impl Request {
         let mut texts = vec![self.source.clone()];
         for name in &self.variables {
             texts.push(
-                self.context
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned(),
+                self.context.get(name).and_then(Value::as_str).unwrap_or_default().to_owned(),
             );
         }
         let mut inputs: Vec<&str> = vec![&self.source, &text];
@@ -256,10 +236,7 @@ impl Request {
                 environment::render(&written.texts[0], &context, self.today)
             },
         );
-        Ok(Rendered {
-            text,
-            control_spans,
-        })
+        Ok(Rendered { text, control_spans })
     }
 }
 

@@ -43,18 +43,14 @@ pub(super) fn tokenizer_files(gguf: &Gguf) -> Result<Option<TokenizerFiles>> {
     let files = Vocab::read(gguf).and_then(|vocab| match model {
         "gpt2" => byte_level(gguf, &vocab),
         "llama" => sentencepiece(gguf, &vocab),
-        other => Err(format!(
-            "tokenizer.ggml.model is {}; gpt2 and llama are known",
-            quoted(other)
-        )
-        .into()),
+        other => {
+            Err(format!("tokenizer.ggml.model is {}; gpt2 and llama are known", quoted(other))
+                .into())
+        }
     });
     match files {
         Ok(files) => Ok(Some(files)),
-        Err(problems) => Err(SourceError::GgufMetadata {
-            file: gguf.origin.clone(),
-            problems,
-        }),
+        Err(problems) => Err(SourceError::GgufMetadata { file: gguf.origin.clone(), problems }),
     }
 }
 
@@ -77,33 +73,23 @@ struct Vocab<'a> {
 impl<'a> Vocab<'a> {
     fn read(gguf: &'a Gguf) -> std::result::Result<Self, Problems> {
         let mut problems = Problems::default();
-        let tokens = gguf
-            .get("tokenizer.ggml.tokens")
-            .and_then(GgufValue::as_strings)
-            .unwrap_or_default();
+        let tokens =
+            gguf.get("tokenizer.ggml.tokens").and_then(GgufValue::as_strings).unwrap_or_default();
         if tokens.is_empty() {
             problems.push("tokenizer.ggml.tokens is missing or empty");
         }
-        let kinds = match gguf
-            .get("tokenizer.ggml.token_type")
-            .map(GgufValue::as_i64s)
-        {
+        let kinds = match gguf.get("tokenizer.ggml.token_type").map(GgufValue::as_i64s) {
             None => vec![Kind::Normal; tokens.len()],
-            Some(Some(numbers)) => numbers
-                .iter()
-                .map(|number| kind(*number, &mut problems))
-                .collect(),
+            Some(Some(numbers)) => {
+                numbers.iter().map(|number| kind(*number, &mut problems)).collect()
+            }
             Some(None) => {
                 problems.push("tokenizer.ggml.token_type is no array of integers");
                 Vec::new()
             }
         };
         if kinds.len() != tokens.len() {
-            problems.push(format!(
-                "{} tokens have {} token types",
-                tokens.len(),
-                kinds.len()
-            ));
+            problems.push(format!("{} tokens have {} token types", tokens.len(), kinds.len()));
         }
         let mut ids: HashMap<&str, usize> = HashMap::with_capacity(tokens.len());
         for (id, token) in tokens.iter().enumerate() {
@@ -111,27 +97,18 @@ impl<'a> Vocab<'a> {
                 problems.push(format!("token {} has ids {first} and {id}", quoted(token)));
             }
         }
-        if problems.is_empty() {
-            Ok(Self { tokens, kinds })
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(Self { tokens, kinds }) } else { Err(problems) }
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, &'a str, Kind)> {
         let tokens = self.tokens.iter().map(String::as_str);
-        tokens
-            .zip(&self.kinds)
-            .enumerate()
-            .map(|(id, (token, kind))| (id, token, *kind))
+        tokens.zip(&self.kinds).enumerate().map(|(id, (token, kind))| (id, token, *kind))
     }
 
     /// The text of the token whose id is stored under `key`.
     fn named(&self, gguf: &Gguf, key: &str) -> Option<&'a str> {
         let id = gguf.get(key).and_then(GgufValue::as_u64)?;
-        self.tokens
-            .get(usize::try_from(id).ok()?)
-            .map(String::as_str)
+        self.tokens.get(usize::try_from(id).ok()?).map(String::as_str)
     }
 }
 
@@ -172,22 +149,13 @@ fn arrangement(name: &str) -> Option<Arrangement> {
     };
     let arrangement = match name {
         "gpt-2" | "gpt2" | "phi-2" => plain(split(GPT2)),
-        "llama3" | "llama-v3" | "llama-bpe" => Arrangement {
-            ignore_merges: true,
-            adds_bos: true,
-            ..plain(split(LLAMA3))
-        },
+        "llama3" | "llama-v3" | "llama-bpe" => {
+            Arrangement { ignore_merges: true, adds_bos: true, ..plain(split(LLAMA3)) }
+        }
         "smaug-bpe" | "dbrx" => plain(split(LLAMA3)),
-        "qwen2" => Arrangement {
-            normalizer: json!({"type": "NFC"}),
-            ..plain(split(QWEN2))
-        },
+        "qwen2" => Arrangement { normalizer: json!({"type": "NFC"}), ..plain(split(QWEN2)) },
         "deepseek-r1-qwen" => plain(split(QWEN2)),
-        "tekken" => Arrangement {
-            ignore_merges: true,
-            adds_bos: true,
-            ..plain(split(TEKKEN))
-        },
+        "tekken" => Arrangement { ignore_merges: true, adds_bos: true, ..plain(split(TEKKEN)) },
         "smollm" => plain(json!({"type": "Sequence", "pretokenizers": [
             {"type": "Digits", "individual_digits": true},
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]})),
@@ -206,9 +174,7 @@ fn byte_level(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<TokenizerFi
             "tokenizer.ggml.pre is {name}; gpt-2, llama-bpe, qwen2, deepseek-r1-qwen, tekken, smollm, smaug-bpe and dbrx are known"
         ));
     }
-    let merges = gguf
-        .get("tokenizer.ggml.merges")
-        .and_then(GgufValue::as_strings);
+    let merges = gguf.get("tokenizer.ggml.merges").and_then(GgufValue::as_strings);
     if merges.is_none() {
         problems.push("tokenizer.ggml.merges is missing");
     }
@@ -220,10 +186,7 @@ fn byte_level(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<TokenizerFi
         // Pieces of byte-level vocabularies hold no space, but a first character may be one.
         match merge.char_indices().skip(1).find(|it| it.1 == ' ') {
             Some((at, _)) => pairs.push(json!([&merge[..at], &merge[at + 1..]])),
-            None => problems.push(format!(
-                "merge {rank} ({}) is not two pieces",
-                quoted(merge)
-            )),
+            None => problems.push(format!("merge {rank} ({}) is not two pieces", quoted(merge))),
         }
     }
     if !problems.is_empty() {
@@ -251,16 +214,9 @@ fn byte_level(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<TokenizerFi
 /// the model's vocabulary, where no text can reach them.
 fn added_follow_the_rest(vocab: &Vocab<'_>) -> bool {
     let is_added = |kind: &Kind| matches!(kind, Kind::Control | Kind::UserDefined);
-    let first = vocab
-        .kinds
-        .iter()
-        .position(is_added)
-        .unwrap_or(vocab.kinds.len());
+    let first = vocab.kinds.iter().position(is_added).unwrap_or(vocab.kinds.len());
     let rest = &vocab.kinds[first..];
-    let after = rest
-        .iter()
-        .position(|it| !is_added(it))
-        .unwrap_or(rest.len());
+    let after = rest.iter().position(|it| !is_added(it)).unwrap_or(rest.len());
     let whole = vocab.kinds[..first].iter().all(|it| *it != Kind::Unused);
     whole && rest[after..].iter().all(|it| *it == Kind::Unused)
 }
@@ -279,9 +235,8 @@ fn vocab_object(vocab: &Vocab<'_>, with_added: bool) -> Map<String, Value> {
 }
 
 fn added_tokens(vocab: &Vocab<'_>, strips_right: impl Fn(&str) -> bool) -> Vec<Value> {
-    let added = vocab
-        .iter()
-        .filter(|it| matches!(it.2, Kind::Control | Kind::UserDefined | Kind::Unknown));
+    let added =
+        vocab.iter().filter(|it| matches!(it.2, Kind::Control | Kind::UserDefined | Kind::Unknown));
     added
         .filter(|it| !it.1.is_empty())
         .map(|(id, token, kind)| {
@@ -292,21 +247,14 @@ fn added_tokens(vocab: &Vocab<'_>, strips_right: impl Fn(&str) -> bool) -> Vec<V
 }
 
 fn sentencepiece(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<TokenizerFiles, Problems> {
-    let scores = gguf
-        .get("tokenizer.ggml.scores")
-        .and_then(GgufValue::as_f32s)
-        .unwrap_or_default();
+    let scores = gguf.get("tokenizer.ggml.scores").and_then(GgufValue::as_f32s).unwrap_or_default();
     if scores.len() != vocab.tokens.len() {
         return Err(format!("{} tokens have {} scores", vocab.tokens.len(), scores.len()).into());
     }
     if scores.iter().any(|it| it.is_nan()) {
         return Err("tokenizer.ggml.scores holds a NaN".into());
     }
-    let flag = |key: &str, default| {
-        gguf.get(key)
-            .and_then(GgufValue::as_bool)
-            .unwrap_or(default)
-    };
+    let flag = |key: &str, default| gguf.get(key).and_then(GgufValue::as_bool).unwrap_or(default);
     let mut normalizers =
         vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})];
     let mut decoders = vec![
@@ -343,11 +291,8 @@ fn sentencepiece(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<Tokenize
 /// every way to build a piece from two others, best piece first.
 fn merges_from_scores(vocab: &Vocab<'_>, scores: &[f32]) -> Vec<[String; 2]> {
     let is_text = |kind| matches!(kind, Kind::Normal | Kind::UserDefined);
-    let ids: HashMap<&str, usize> = vocab
-        .iter()
-        .filter(|it| is_text(it.2))
-        .map(|(id, token, _)| (token, id))
-        .collect();
+    let ids: HashMap<&str, usize> =
+        vocab.iter().filter(|it| is_text(it.2)).map(|(id, token, _)| (token, id)).collect();
     let mut merges: Vec<(f32, &str, &str)> = Vec::new();
     for (id, token, kind) in vocab.iter() {
         if !is_text(kind) || token.chars().count() > MAX_MERGED_CHARS {
@@ -370,10 +315,7 @@ fn merges_from_scores(vocab: &Vocab<'_>, scores: &[f32]) -> Vec<[String; 2]> {
             .then_with(|| len(b.1).cmp(&len(a.1)))
             .then_with(|| len(b.2).cmp(&len(a.2)))
     });
-    merges
-        .into_iter()
-        .map(|(_, left, right)| [left.to_owned(), right.to_owned()])
-        .collect()
+    merges.into_iter().map(|(_, left, right)| [left.to_owned(), right.to_owned()]).collect()
 }
 
 struct Parts {
@@ -391,11 +333,7 @@ fn finish(
     vocab: &Vocab<'_>,
     parts: Parts,
 ) -> std::result::Result<TokenizerFiles, Problems> {
-    let flag = |key: &str, default| {
-        gguf.get(key)
-            .and_then(GgufValue::as_bool)
-            .unwrap_or(default)
-    };
+    let flag = |key: &str, default| gguf.get(key).and_then(GgufValue::as_bool).unwrap_or(default);
     let bos = vocab.named(gguf, "tokenizer.ggml.bos_token_id");
     let eos = vocab.named(gguf, "tokenizer.ggml.eos_token_id");
     let add_bos = flag("tokenizer.ggml.add_bos_token", parts.adds_bos) && bos.is_some();
@@ -427,14 +365,8 @@ fn around(bos: Option<&str>, eos: Option<&str>, vocab: &Vocab<'_>) -> Value {
     let text = |name: &str| Some(json!({"Sequence": {"id": name, "type_id": 0}}));
     let list = |pieces: Vec<Option<Value>>| pieces.into_iter().flatten().collect::<Vec<_>>();
     let single = list(vec![special(bos), text("A"), special(eos)]);
-    let pair = list(vec![
-        special(bos),
-        text("A"),
-        special(eos),
-        special(bos),
-        text("B"),
-        special(eos),
-    ]);
+    let pair =
+        list(vec![special(bos), text("A"), special(eos), special(bos), text("B"), special(eos)]);
     let tokens: BTreeMap<&str, Value> = [bos, eos]
         .into_iter()
         .flatten()

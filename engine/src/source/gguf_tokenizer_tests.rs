@@ -11,10 +11,7 @@ fn gguf(entries: &[(&str, GgufValue)]) -> Gguf {
     Gguf {
         origin: "test.gguf".into(),
         version: 3,
-        metadata: entries
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect(),
+        metadata: entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         tensors: BTreeMap::new(),
     }
 }
@@ -31,14 +28,8 @@ fn small() -> Vec<(&'static str, GgufValue)> {
     vec![
         ("tokenizer.ggml.model", text("gpt2")),
         ("tokenizer.ggml.pre", text("qwen2")),
-        (
-            "tokenizer.ggml.tokens",
-            strings(&["a", "b", "ab", "<x>", "<pad>"]),
-        ),
-        (
-            "tokenizer.ggml.token_type",
-            GgufValue::Integers(vec![1, 1, 1, 3, 5]),
-        ),
+        ("tokenizer.ggml.tokens", strings(&["a", "b", "ab", "<x>", "<pad>"])),
+        ("tokenizer.ggml.token_type", GgufValue::Integers(vec![1, 1, 1, 3, 5])),
         ("tokenizer.ggml.merges", strings(&["a b"])),
     ]
 }
@@ -80,53 +71,29 @@ fn a_bos_goes_in_front_where_the_file_says_so() {
 
 #[test]
 fn control_tokens_in_the_middle_of_the_ids_keep_theirs() {
-    let gguf = with(
-        "tokenizer.ggml.token_type",
-        GgufValue::Integers(vec![1, 1, 1, 3, 1]),
-    );
+    let gguf = with("tokenizer.ggml.token_type", GgufValue::Integers(vec![1, 1, 1, 3, 1]));
     assert_eq!(load(&gguf, 5).encode_raw("<x>").unwrap(), [3]);
 }
 
 #[test]
 fn broken_vocabularies_are_refused_by_name() {
+    check_refused(&with("tokenizer.ggml.model", text("magic")), "gpt2 and llama are known");
+    check_refused(&with("tokenizer.ggml.pre", text("unheard-of")), "\"unheard-of\"");
     check_refused(
-        &with("tokenizer.ggml.model", text("magic")),
-        "gpt2 and llama are known",
-    );
-    check_refused(
-        &with("tokenizer.ggml.pre", text("unheard-of")),
-        "\"unheard-of\"",
-    );
-    check_refused(
-        &with(
-            "tokenizer.ggml.tokens",
-            strings(&["a", "a", "ab", "<x>", "<pad>"]),
-        ),
+        &with("tokenizer.ggml.tokens", strings(&["a", "a", "ab", "<x>", "<pad>"])),
         "has ids 0 and 1",
     );
-    check_refused(
-        &with("tokenizer.ggml.tokens", strings(&[])),
-        "missing or empty",
-    );
+    check_refused(&with("tokenizer.ggml.tokens", strings(&[])), "missing or empty");
     check_refused(
         &with("tokenizer.ggml.token_type", GgufValue::Integers(vec![1])),
         "5 tokens have 1 token types",
     );
     check_refused(
-        &with(
-            "tokenizer.ggml.token_type",
-            GgufValue::Integers(vec![1, 1, 1, 9, 1]),
-        ),
+        &with("tokenizer.ggml.token_type", GgufValue::Integers(vec![1, 1, 1, 9, 1])),
         "token type 9",
     );
-    check_refused(
-        &with("tokenizer.ggml.merges", strings(&["ab"])),
-        "not two pieces",
-    );
-    check_refused(
-        &with("tokenizer.ggml.merges", GgufValue::Bool(true)),
-        "merges is missing",
-    );
+    check_refused(&with("tokenizer.ggml.merges", strings(&["ab"])), "not two pieces");
+    check_refused(&with("tokenizer.ggml.merges", GgufValue::Bool(true)), "merges is missing");
     let mut spm = small();
     spm[0].1 = text("llama");
     check_refused(&gguf(&spm), "5 tokens have 0 scores");
@@ -139,9 +106,7 @@ fn no_vocabulary_is_no_error() {
 
 fn fixture(path: &str) -> Option<Gguf> {
     let path = minicrit_testkit::fixtures_dir().join(path);
-    Path::new(&path)
-        .exists()
-        .then(|| Gguf::open(&path).unwrap())
+    Path::new(&path).exists().then(|| Gguf::open(&path).unwrap())
 }
 
 fn json(path: &str) -> Value {
@@ -151,21 +116,13 @@ fn json(path: &str) -> Value {
 
 /// A GGUF vocabulary gives the ids of the tokenizer.json that it was written from.
 fn check_cases(gguf: &Gguf, folder: &str) {
-    let size = gguf
-        .get("tokenizer.ggml.tokens")
-        .and_then(GgufValue::as_strings)
-        .unwrap()
-        .len();
+    let size = gguf.get("tokenizer.ggml.tokens").and_then(GgufValue::as_strings).unwrap().len();
     let tokenizer = load(gguf, size);
     let cases = json(&format!("{folder}/cases.json"));
     let mut count = 0;
     for case in cases.as_array().unwrap() {
-        let ids: Vec<u32> = case["ids"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| it.as_u64().unwrap() as u32)
-            .collect();
+        let ids: Vec<u32> =
+            case["ids"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap() as u32).collect();
         assert_eq!(tokenizer.decode(&ids), case["decode"].as_str().unwrap());
         if let Some(text) = case["text"].as_str() {
             assert_eq!(tokenizer.encode_raw(text).unwrap(), ids, "{text:?}");

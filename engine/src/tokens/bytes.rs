@@ -12,10 +12,7 @@ enum Spelling {
     /// Each character stands for a byte (GPT-2's alphabet).
     ByteLevel,
     /// A mark stands for a space; `<0x41>` may stand for a byte (SentencePiece).
-    Mark {
-        replacements: Vec<(String, String)>,
-        byte_fallback: bool,
-    },
+    Mark { replacements: Vec<(String, String)>, byte_fallback: bool },
     /// A prefix says that a piece goes on with the word; others start with a space.
     WordPiece { prefix: String },
     /// A suffix says that a word ends.
@@ -50,46 +47,27 @@ fn flatten<'a>(decoder: &'a Value, components: &mut Vec<&'a Value>) {
 
 fn spelling(components: &[&Value]) -> (Spelling, bool) {
     let text = |value: &Value, field: &str, default: &str| {
-        value
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or(default)
-            .to_owned()
+        value.get(field).and_then(Value::as_str).unwrap_or(default).to_owned()
     };
     let mut replacements = Vec::new();
     let mut byte_fallback = false;
     let mut strips_space = false;
     for component in components {
-        match component
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-        {
+        match component.get("type").and_then(Value::as_str).unwrap_or_default() {
             "ByteLevel" => return (Spelling::ByteLevel, false),
             "WordPiece" => {
-                return (
-                    Spelling::WordPiece {
-                        prefix: text(component, "prefix", "##"),
-                    },
-                    true,
-                );
+                return (Spelling::WordPiece { prefix: text(component, "prefix", "##") }, true);
             }
             "BPEDecoder" => {
-                return (
-                    Spelling::WordEnd {
-                        suffix: text(component, "suffix", "</w>"),
-                    },
-                    false,
-                );
+                return (Spelling::WordEnd { suffix: text(component, "suffix", "</w>") }, false);
             }
             "Metaspace" => {
                 replacements.push((text(component, "replacement", "▁"), " ".to_owned()));
                 strips_space |= text(component, "prepend_scheme", "always") != "never";
             }
             "Replace" => {
-                if let Some(pattern) = component
-                    .get("pattern")
-                    .and_then(|it| it.get("String")?.as_str())
+                if let Some(pattern) =
+                    component.get("pattern").and_then(|it| it.get("String")?.as_str())
                 {
                     replacements.push((pattern.to_owned(), text(component, "content", "")));
                 }
@@ -102,13 +80,7 @@ fn spelling(components: &[&Value]) -> (Spelling, bool) {
             _ => {}
         }
     }
-    (
-        Spelling::Mark {
-            replacements,
-            byte_fallback,
-        },
-        strips_space,
-    )
+    (Spelling::Mark { replacements, byte_fallback }, strips_space)
 }
 
 fn bytes(piece: &str, spelling: &Spelling, alphabet: &HashMap<char, u8>) -> Vec<u8> {
@@ -118,16 +90,15 @@ fn bytes(piece: &str, spelling: &Spelling, alphabet: &HashMap<char, u8>) -> Vec<
             let bytes: Option<Vec<u8>> = piece.chars().map(|c| alphabet.get(&c).copied()).collect();
             bytes.unwrap_or_else(|| piece.as_bytes().to_vec())
         }
-        Spelling::Mark {
-            replacements,
-            byte_fallback,
-        } => match byte_of(piece).filter(|_| *byte_fallback) {
-            Some(byte) => vec![byte],
-            None => replacements
-                .iter()
-                .fold(piece.to_owned(), |text, (mark, to)| text.replace(mark, to))
-                .into_bytes(),
-        },
+        Spelling::Mark { replacements, byte_fallback } => {
+            match byte_of(piece).filter(|_| *byte_fallback) {
+                Some(byte) => vec![byte],
+                None => replacements
+                    .iter()
+                    .fold(piece.to_owned(), |text, (mark, to)| text.replace(mark, to))
+                    .into_bytes(),
+            }
+        }
         Spelling::WordPiece { prefix } => match piece.strip_prefix(prefix.as_str()) {
             Some(rest) => rest.as_bytes().to_vec(),
             None => format!(" {piece}").into_bytes(),
@@ -139,11 +110,7 @@ fn bytes(piece: &str, spelling: &Spelling, alphabet: &HashMap<char, u8>) -> Vec<
 /// `<0x41>` as a byte.
 fn byte_of(piece: &str) -> Option<u8> {
     let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 {
-        u8::from_str_radix(digits, 16).ok()
-    } else {
-        None
-    }
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
 /// GPT-2's alphabet: printable bytes stand for themselves, the others are moved to U+0100 and up.
@@ -170,13 +137,7 @@ mod tests {
     fn alphabet_is_gpt2_s() {
         let alphabet = byte_alphabet();
         assert_eq!(alphabet.len(), 256);
-        for (c, byte) in [
-            ('Ġ', b' '),
-            ('Ċ', b'\n'),
-            ('ĉ', b'\t'),
-            ('a', b'a'),
-            ('Ń', 0xAD),
-        ] {
+        for (c, byte) in [('Ġ', b' '), ('Ċ', b'\n'), ('ĉ', b'\t'), ('a', b'a'), ('Ń', 0xAD)] {
             assert_eq!(alphabet.get(&c), Some(&byte), "{c}");
         }
     }

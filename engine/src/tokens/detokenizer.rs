@@ -16,30 +16,18 @@ pub struct Detokenizer {
 impl Detokenizer {
     /// A detokenizer at the start of a text.
     pub fn new(vocabulary: Arc<Vocabulary>) -> Self {
-        Self {
-            vocabulary,
-            pending: Vec::new(),
-            at_start: true,
-        }
+        Self { vocabulary, pending: Vec::new(), at_start: true }
     }
 
     /// A detokenizer for text that goes on after other text: a space in front of it is kept.
     pub fn continuing(vocabulary: Arc<Vocabulary>) -> Self {
-        Self {
-            vocabulary,
-            pending: Vec::new(),
-            at_start: false,
-        }
+        Self { vocabulary, pending: Vec::new(), at_start: false }
     }
 
     /// Like [`Detokenizer::push`], without the text of special tokens (Hugging Face's
     /// `skip_special_tokens`).
     pub fn push_skipping_special(&mut self, id: u32) -> String {
-        if self.vocabulary.is_special(id) {
-            String::new()
-        } else {
-            self.push(id)
-        }
+        if self.vocabulary.is_special(id) { String::new() } else { self.push(id) }
     }
 
     /// Feeds one id and returns the text that is now certain.
@@ -94,10 +82,7 @@ mod tests {
 
     fn vocabulary() -> Arc<Vocabulary> {
         let entries = [" a", "é", "<x>", "<y>"].map(str::as_bytes);
-        let mut entries: Vec<_> = entries
-            .iter()
-            .map(|it| (it.to_vec(), TokenKind::Text))
-            .collect();
+        let mut entries: Vec<_> = entries.iter().map(|it| (it.to_vec(), TokenKind::Text)).collect();
         entries[2].1 = TokenKind::Control;
         entries[3].1 = TokenKind::Control;
         entries.push((vec![0xC3], TokenKind::Text));
@@ -126,9 +111,7 @@ mod tests {
     #[test]
     fn special_tokens_can_be_left_out() {
         let mut detokenizer = Detokenizer::new(vocabulary());
-        let text: String = [2, 1, 3]
-            .map(|id| detokenizer.push_skipping_special(id))
-            .concat();
+        let text: String = [2, 1, 3].map(|id| detokenizer.push_skipping_special(id)).concat();
         assert_eq!(text, "é<y>");
     }
 }

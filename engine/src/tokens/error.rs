@@ -18,20 +18,13 @@ pub enum TokensError {
 
 impl TokensError {
     pub(super) fn invalid(problem: impl Into<String>) -> Self {
-        TokensError::Invalid {
-            problems: vec![problem.into()],
-        }
+        TokensError::Invalid { problems: vec![problem.into()] }
     }
 }
 
 fn listed(problems: &[String]) -> String {
     const SHOWN: usize = 12;
-    let mut text = problems
-        .iter()
-        .take(SHOWN)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join("; ");
+    let mut text = problems.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
     if problems.len() > SHOWN {
         text.push_str(&format!("; and {} more", problems.len() - SHOWN));
     }

@@ -84,10 +84,7 @@ pub(super) fn check(
     if let Some(version) = top.get("version")
         && version.get() != "\"1.0\""
     {
-        problems.push(format!(
-            "version {} is not \"1.0\"",
-            json::shorten(version.get())
-        ));
+        problems.push(format!("version {} is not \"1.0\"", json::shorten(version.get())));
     }
     let model = match top.get("model") {
         Some(section) => model::check(section, vocab_size, &mut problems),
@@ -125,14 +122,9 @@ pub(super) fn check(
     let post_processor = section("post_processor", components::post_processor);
     let decoder = section("decoder", components::decoder);
     match model {
-        Some(model) if problems.is_empty() => Ok(Checked {
-            model,
-            added,
-            normalizer,
-            pre_tokenizer,
-            post_processor,
-            decoder,
-        }),
+        Some(model) if problems.is_empty() => {
+            Ok(Checked { model, added, normalizer, pre_tokenizer, post_processor, decoder })
+        }
         _ => Err(TokensError::Invalid { problems }),
     }
 }
@@ -152,10 +144,7 @@ fn added_tokens(section: Option<&RawValue>, problems: &mut Vec<String>) -> Vec<A
 
 fn check_added(added: &[Added], model: &ModelPart, vocab_size: usize, problems: &mut Vec<String>) {
     if added.len() > MAX_ADDED {
-        problems.push(format!(
-            "{} added tokens are more than {MAX_ADDED}",
-            added.len()
-        ));
+        problems.push(format!("{} added tokens are more than {MAX_ADDED}", added.len()));
         return;
     }
     let by_id: HashMap<u32, &str> = model.pieces().map(|(piece, id)| (id, piece)).collect();
@@ -167,11 +156,7 @@ fn check_added(added: &[Added], model: &ModelPart, vocab_size: usize, problems: 
             problems.push(format!("added token {} is empty", token.id));
         }
         if token.content.len() > MAX_ADDED_LEN {
-            problems.push(format!(
-                "added token {} has {} bytes",
-                token.id,
-                token.content.len()
-            ));
+            problems.push(format!("added token {} has {} bytes", token.id, token.content.len()));
         }
         if token.id as usize >= vocab_size {
             problems.push(format!(
@@ -203,10 +188,7 @@ fn check_added(added: &[Added], model: &ModelPart, vocab_size: usize, problems: 
 
 /// The added tokens that a tokenizer_config.json names.
 pub(super) fn added_in_config(config: &Value) -> Vec<Added> {
-    let Some(tokens) = config
-        .get("added_tokens_decoder")
-        .and_then(Value::as_object)
-    else {
+    let Some(tokens) = config.get("added_tokens_decoder").and_then(Value::as_object) else {
         return Vec::new();
     };
     let parse = |(id, token): (&String, &Value)| {

@@ -44,10 +44,7 @@ fn assemble(checked: &Checked) -> Result<Loaded, String> {
     let mut inner = tokenizers::Tokenizer::new(model);
     let text = |error: tokenizers::Error| error.to_string();
     inner
-        .with_normalizer(optional::<NormalizerWrapper>(
-            "normalizer",
-            checked.normalizer.as_ref(),
-        )?)
+        .with_normalizer(optional::<NormalizerWrapper>("normalizer", checked.normalizer.as_ref())?)
         .map_err(text)?
         .with_pre_tokenizer(optional::<PreTokenizerWrapper>(
             "pre_tokenizer",
@@ -57,10 +54,7 @@ fn assemble(checked: &Checked) -> Result<Loaded, String> {
             "post_processor",
             checked.post_processor.as_ref(),
         )?)
-        .with_decoder(optional::<DecoderWrapper>(
-            "decoder",
-            checked.decoder.as_ref(),
-        )?);
+        .with_decoder(optional::<DecoderWrapper>("decoder", checked.decoder.as_ref())?);
     let added = checked.added.iter().map(|it| AddedToken {
         content: it.content.clone(),
         single_word: it.single_word,
@@ -81,10 +75,7 @@ fn assemble(checked: &Checked) -> Result<Loaded, String> {
             ));
         }
     }
-    Ok(Loaded {
-        plain_model: plain_model(checked)?,
-        inner,
-    })
+    Ok(Loaded { plain_model: plain_model(checked)?, inner })
 }
 
 fn part<T: DeserializeOwned>(name: &str, section: &Value) -> Result<T, String> {
@@ -112,19 +103,13 @@ fn build_bpe(bpe: &Bpe) -> Result<ModelWrapper, String> {
     if let Some(suffix) = &bpe.end_of_word_suffix {
         builder = builder.end_of_word_suffix(suffix.clone());
     }
-    builder
-        .build()
-        .map(ModelWrapper::BPE)
-        .map_err(|error| format!("model: {error}"))
+    builder.build().map(ModelWrapper::BPE).map_err(|error| format!("model: {error}"))
 }
 
 fn plain_model(checked: &Checked) -> Result<Option<ModelWrapper>, String> {
     let controls = ids_by_text(&checked.added);
     let unk = checked.model.unk_token();
-    if !checked
-        .model
-        .pieces()
-        .any(|(piece, _)| controls.contains_key(piece) && Some(piece) != unk)
+    if !checked.model.pieces().any(|(piece, _)| controls.contains_key(piece) && Some(piece) != unk)
     {
         return Ok(None);
     }
@@ -169,10 +154,7 @@ fn plain_bpe(bpe: &Bpe, controls: &HashMap<&str, u32>) -> Result<Option<ModelWra
     let merges_to_control = |(left, right): &(String, String)| {
         bpe.merged(left, right).is_some_and(|it| is_control(&it))
     };
-    let single = bpe
-        .vocab
-        .iter()
-        .any(|(piece, _)| is_control(piece) && piece.chars().count() == 1);
+    let single = bpe.vocab.iter().any(|(piece, _)| is_control(piece) && piece.chars().count() == 1);
     if !bpe.ignore_merges && !single && !bpe.merges.iter().any(merges_to_control) {
         return Ok(None);
     }

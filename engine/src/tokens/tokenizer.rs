@@ -62,10 +62,7 @@ impl Tokenizer {
             .match_kind(MatchKind::LeftmostLongest)
             .build(checked.added.iter().map(|it| &it.content))
             .map_err(|error| TokensError::invalid(format!("added_tokens: {error}")))?;
-        let unk_id = checked
-            .model
-            .unk_token()
-            .and_then(|it| loaded.inner.token_to_id(it));
+        let unk_id = checked.model.unk_token().and_then(|it| loaded.inner.token_to_id(it));
         let affixes = config.and_then(|it| affixes(it, &loaded.inner));
         Ok(Self {
             inner: loaded.inner,
@@ -111,10 +108,7 @@ impl Tokenizer {
         let text = rendered.text();
         let mut controls = Vec::new();
         for span in rendered.control_spans() {
-            let token = self
-                .added
-                .iter()
-                .find(|it| it.content == text[span.clone()]);
+            let token = self.added.iter().find(|it| it.content == text[span.clone()]);
             if let Some(token) = token.filter(|it| !it.single_word || stands_alone(text, span)) {
                 controls.push((span.clone(), token));
             }
@@ -122,10 +116,7 @@ impl Tokenizer {
         let found = self.matcher.find_iter(text).map(|it| it.range());
         if self.plain_model.is_none() && found.eq(controls.iter().map(|it| it.0.clone())) {
             let ids = self.encode_honouring_all(text, false)?;
-            let count = ids
-                .iter()
-                .filter(|id| self.control_ids.contains(id))
-                .count();
+            let count = ids.iter().filter(|id| self.control_ids.contains(id)).count();
             if count == controls.len() {
                 return Ok(ids);
             }
@@ -164,21 +155,14 @@ impl Tokenizer {
     }
 
     fn encode_honouring_all(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokensError> {
-        guarded(|| {
-            self.inner
-                .encode(text, add_special)
-                .map(|it| it.get_ids().to_vec())
-        })
+        guarded(|| self.inner.encode(text, add_special).map(|it| it.get_ids().to_vec()))
     }
 
     fn decode_with(&self, ids: &[u32], skip_special: bool) -> String {
         let decoded = guarded(|| self.inner.decode(ids, skip_special));
         decoded.unwrap_or_else(|_| {
-            let bytes: Vec<u8> = ids
-                .iter()
-                .flat_map(|id| self.vocabulary.bytes(*id))
-                .copied()
-                .collect();
+            let bytes: Vec<u8> =
+                ids.iter().flat_map(|id| self.vocabulary.bytes(*id)).copied().collect();
             String::from_utf8_lossy(&bytes).into_owned()
         })
     }
@@ -202,25 +186,14 @@ impl Tokenizer {
             if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
                 pre_tokenizer.pre_tokenize(&mut split)?;
             }
-            let model = self
-                .plain_model
-                .as_ref()
-                .unwrap_or_else(|| self.inner.get_model());
+            let model = self.plain_model.as_ref().unwrap_or_else(|| self.inner.get_model());
             split.tokenize(|piece| model.tokenize(piece.get()))?;
-            Ok(split
-                .into_encoding(None, 0, OffsetType::None)?
-                .get_ids()
-                .to_vec())
+            Ok(split.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec())
         })?;
         let stray = |id: &&u32| self.control_ids.contains(id) && Some(**id) != self.unk_id;
-        let allowed = controls
-            .iter()
-            .filter(|it| Some(it.1.id) != self.unk_id)
-            .count();
+        let allowed = controls.iter().filter(|it| Some(it.1.id) != self.unk_id).count();
         if ids.iter().filter(stray).count() != allowed {
-            return Err(TokensError::Failed(
-                "a text would have become a control token".into(),
-            ));
+            return Err(TokensError::Failed("a text would have become a control token".into()));
         }
         Ok(ids)
     }
@@ -285,9 +258,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(TokensError::Failed(error.to_string())),
-        Err(_) => Err(TokensError::Failed(
-            "it broke off in the middle of its work".into(),
-        )),
+        Err(_) => Err(TokensError::Failed("it broke off in the middle of its work".into())),
     }
 }
 
@@ -304,25 +275,15 @@ fn token_texts(checked: &guard::Checked, vocab_size: usize) -> Vec<Option<Box<st
 /// take tokenizer.json's word.
 fn affixes(config: &Value, inner: &tokenizers::Tokenizer) -> Option<(Vec<u32>, Vec<u32>)> {
     let class = config.get("tokenizer_class").and_then(Value::as_str)?;
-    if !matches!(
-        class.trim_end_matches("Fast"),
-        "LlamaTokenizer" | "CodeLlamaTokenizer"
-    ) {
+    if !matches!(class.trim_end_matches("Fast"), "LlamaTokenizer" | "CodeLlamaTokenizer") {
         return None;
     }
     let flag = |name: &str| config.get(name).and_then(Value::as_bool);
     let id = |name: &str| token_text(config.get(name)?).and_then(|it| inner.token_to_id(it));
     let add_bos = flag("add_bos_token")?;
-    let before = if add_bos {
-        vec![id("bos_token")?]
-    } else {
-        Vec::new()
-    };
-    let after = if flag("add_eos_token").unwrap_or(false) {
-        vec![id("eos_token")?]
-    } else {
-        Vec::new()
-    };
+    let before = if add_bos { vec![id("bos_token")?] } else { Vec::new() };
+    let after =
+        if flag("add_eos_token").unwrap_or(false) { vec![id("eos_token")?] } else { Vec::new() };
     Some((before, after))
 }
 
@@ -345,9 +306,7 @@ pub fn eos_ids(
     }
     let mut ids = listed_ids(config);
     let token = tokenizer_config.and_then(|it| token_text(it.get("eos_token")?));
-    if let Some(id) = token
-        .zip(tokenizer)
-        .and_then(|(token, tokenizer)| tokenizer.id_of(token))
+    if let Some(id) = token.zip(tokenizer).and_then(|(token, tokenizer)| tokenizer.id_of(token))
         && !ids.contains(&id)
     {
         ids.push(id);
@@ -366,10 +325,7 @@ fn listed_ids(config: &Value) -> Vec<u32> {
 
 /// Texts of added tokens by id, for loading.
 pub(super) fn ids_by_text(added: &[Added]) -> HashMap<&str, u32> {
-    added
-        .iter()
-        .map(|it| (it.content.as_str(), it.id))
-        .collect()
+    added.iter().map(|it| (it.content.as_str(), it.id)).collect()
 }
 
 #[cfg(test)]
@@ -381,14 +337,8 @@ mod tests {
     #[test]
     fn the_generation_config_decides_what_ends_a_text() {
         let config = json!({"eos_token_id": 7});
-        assert_eq!(
-            eos_ids(Some(&json!({"eos_token_id": [1, 2]})), &config, None, None),
-            [1, 2]
-        );
+        assert_eq!(eos_ids(Some(&json!({"eos_token_id": [1, 2]})), &config, None, None), [1, 2]);
         assert_eq!(eos_ids(Some(&json!({})), &config, None, None), [7]);
-        assert_eq!(
-            eos_ids(None, &json!({"eos_token_id": null}), None, None),
-            [0u32; 0]
-        );
+        assert_eq!(eos_ids(None, &json!({"eos_token_id": null}), None, None), [0u32; 0]);
     }
 }

@@ -31,15 +31,8 @@ impl Vocabulary {
     /// A table of `(bytes, kind)` by id. `strip_leading_space`: SentencePiece's habit of adding a
     /// space in front of a text, which decoding takes away again.
     pub fn new(entries: Vec<(Vec<u8>, TokenKind)>, strip_leading_space: bool) -> Self {
-        let entries = entries
-            .into_iter()
-            .map(|(bytes, kind)| Entry { bytes, kind })
-            .collect();
-        Self {
-            entries,
-            strip_leading_space,
-            special: BTreeSet::new(),
-        }
+        let entries = entries.into_iter().map(|(bytes, kind)| Entry { bytes, kind }).collect();
+        Self { entries, strip_leading_space, special: BTreeSet::new() }
     }
 
     /// Says which control tokens a reader never sees: Hugging Face's special ones. Others, such as
@@ -67,9 +60,7 @@ impl Vocabulary {
 
     /// What `id` is; ids outside the table are [`TokenKind::Unused`].
     pub fn kind(&self, id: u32) -> TokenKind {
-        self.entries
-            .get(id as usize)
-            .map_or(TokenKind::Unused, |it| it.kind)
+        self.entries.get(id as usize).map_or(TokenKind::Unused, |it| it.kind)
     }
 
     /// Whether `id` is a control token that decoding for a reader leaves out.

@@ -56,11 +56,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
 /// A text for an error: not too long, and no control characters.
 pub(super) fn shorten(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    let mut short: String = text
-        .chars()
-        .take(MAX_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut short: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_CHARS).is_some() {
         short.push_str("...");
     }

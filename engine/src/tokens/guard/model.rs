@@ -17,10 +17,7 @@ pub(in crate::tokens) enum ModelPart {
     /// Byte-pair encoding.
     Bpe(Bpe),
     /// WordPiece or WordLevel: the section, and its vocabulary.
-    Words {
-        section: Value,
-        vocab: Vec<(String, u32)>,
-    },
+    Words { section: Value, vocab: Vec<(String, u32)> },
     /// Unigram: the section, and its pieces in the order of ids.
     Unigram { section: Value, pieces: Vec<String> },
 }
@@ -45,12 +42,9 @@ impl ModelPart {
             ModelPart::Bpe(Bpe { vocab, .. }) | ModelPart::Words { vocab, .. } => {
                 Box::new(vocab.iter().map(|(piece, id)| (piece.as_str(), *id)))
             }
-            ModelPart::Unigram { pieces, .. } => Box::new(
-                pieces
-                    .iter()
-                    .enumerate()
-                    .map(|(id, piece)| (piece.as_str(), id as u32)),
-            ),
+            ModelPart::Unigram { pieces, .. } => {
+                Box::new(pieces.iter().enumerate().map(|(id, piece)| (piece.as_str(), id as u32)))
+            }
         }
     }
 
@@ -70,10 +64,7 @@ impl ModelPart {
 impl Bpe {
     /// What a merge makes: the right side loses the prefix that marks inner pieces.
     pub(in crate::tokens) fn merged(&self, left: &str, right: &str) -> Option<String> {
-        let prefix_len = self
-            .continuing_subword_prefix
-            .as_ref()
-            .map_or(0, String::len);
+        let prefix_len = self.continuing_subword_prefix.as_ref().map_or(0, String::len);
         Some(format!("{left}{}", right.get(prefix_len..)?))
     }
 }
@@ -91,9 +82,8 @@ pub(super) fn check(
         }
     };
     let fields = fields.into_map("model", problems);
-    let kind: Option<String> = fields
-        .get("type")
-        .and_then(|it| serde_json::from_str(it.get()).ok());
+    let kind: Option<String> =
+        fields.get("type").and_then(|it| serde_json::from_str(it.get()).ok());
     let kind = kind.or_else(|| fields.contains_key("merges").then(|| "BPE".to_owned()));
     match kind.as_deref() {
         Some("BPE") => bpe(&fields, vocab_size, problems).map(ModelPart::Bpe),
@@ -145,24 +135,13 @@ fn bpe(fields: &Fields<'_>, vocab_size: usize, problems: &mut Vec<String>) -> Op
         byte_fallback: field(fields, "byte_fallback", problems).unwrap_or(false),
         ignore_merges: field(fields, "ignore_merges", problems).unwrap_or(false),
     };
-    check_affix(
-        "continuing_subword_prefix",
-        bpe.continuing_subword_prefix.as_deref(),
-        problems,
-    );
-    check_affix(
-        "end_of_word_suffix",
-        bpe.end_of_word_suffix.as_deref(),
-        problems,
-    );
+    check_affix("continuing_subword_prefix", bpe.continuing_subword_prefix.as_deref(), problems);
+    check_affix("end_of_word_suffix", bpe.end_of_word_suffix.as_deref(), problems);
     let known: HashSet<&str> = bpe.vocab.iter().map(|it| it.0.as_str()).collect();
     if let Some(unk) = &bpe.unk_token
         && !known.contains(unk.as_str())
     {
-        problems.push(format!(
-            "unk_token `{}` is not in the vocabulary",
-            shorten(unk)
-        ));
+        problems.push(format!("unk_token `{}` is not in the vocabulary", shorten(unk)));
     }
     check_merges(&bpe, &known, problems);
     Some(bpe)
@@ -180,10 +159,7 @@ fn check_merges(bpe: &Bpe, known: &HashSet<&str>, problems: &mut Vec<String>) {
         };
         for piece in [left.as_str(), right.as_str(), merged.as_str()] {
             if !known.contains(piece) {
-                bad.push(format!(
-                    "{parts}: `{}` is not in the vocabulary",
-                    shorten(piece)
-                ));
+                bad.push(format!("{parts}: `{}` is not in the vocabulary", shorten(piece)));
                 break;
             }
         }
@@ -195,10 +171,7 @@ fn check_affix(name: &str, affix: Option<&str>, problems: &mut Vec<String>) {
     if let Some(affix) = affix
         && affix.len() > MAX_AFFIX
     {
-        problems.push(format!(
-            "{name} has {} bytes, more than {MAX_AFFIX}",
-            affix.len()
-        ));
+        problems.push(format!("{name} has {} bytes, more than {MAX_AFFIX}", affix.len()));
     }
 }
 
@@ -226,16 +199,9 @@ fn vocab(
     let mut ids = HashMap::with_capacity(entries.0.len());
     for (piece, id) in &entries.0 {
         if !pieces.insert(piece.as_str()) {
-            bad.push(format!(
-                "`{}` occurs twice in the vocabulary",
-                shorten(piece)
-            ));
+            bad.push(format!("`{}` occurs twice in the vocabulary", shorten(piece)));
         } else if let Some(other) = ids.insert(*id, piece.as_str()) {
-            bad.push(format!(
-                "`{}` and `{}` share id {id}",
-                shorten(other),
-                shorten(piece)
-            ));
+            bad.push(format!("`{}` and `{}` share id {id}", shorten(other), shorten(piece)));
         }
         if *id as usize >= vocab_size {
             bad.push(format!(
@@ -265,19 +231,13 @@ fn merges(fields: &Fields<'_>, problems: &mut Vec<String>) -> Option<Vec<(String
         Ok(Merges::Lines(lines)) => {
             let mut bad = Listed::new("merges", problems);
             let mut pairs = Vec::with_capacity(lines.len());
-            for (rank, line) in lines
-                .iter()
-                .enumerate()
-                .filter(|it| !it.1.starts_with("#version"))
+            for (rank, line) in lines.iter().enumerate().filter(|it| !it.1.starts_with("#version"))
             {
                 match line.split_once(' ') {
                     Some((left, right)) if !right.contains(' ') => {
                         pairs.push((left.to_owned(), right.to_owned()))
                     }
-                    _ => bad.push(format!(
-                        "merge {rank} (`{}`) is not two pieces",
-                        shorten(line)
-                    )),
+                    _ => bad.push(format!("merge {rank} (`{}`) is not two pieces", shorten(line))),
                 }
             }
             bad.finish();
@@ -299,10 +259,7 @@ fn words(
     let vocab = vocab(fields, vocab_size, problems)?;
     let unk: String = field(fields, "unk_token", problems).unwrap_or_else(|| "[UNK]".to_owned());
     if !vocab.iter().any(|it| it.0 == unk) {
-        problems.push(format!(
-            "unk_token `{}` is not in the vocabulary",
-            shorten(&unk)
-        ));
+        problems.push(format!("unk_token `{}` is not in the vocabulary", shorten(&unk)));
     }
     let prefix: Option<String> = field(fields, "continuing_subword_prefix", problems);
     check_affix("continuing_subword_prefix", prefix.as_deref(), problems);
@@ -321,10 +278,7 @@ fn unigram(
     let mut seen = HashSet::with_capacity(vocab.len());
     for (id, (piece, score)) in vocab.iter().enumerate() {
         if piece.is_empty() || !seen.insert(piece.as_str()) {
-            bad.push(format!(
-                "piece {id} (`{}`) is empty or occurs twice",
-                shorten(piece)
-            ));
+            bad.push(format!("piece {id} (`{}`) is empty or occurs twice", shorten(piece)));
         }
         if !score.is_finite() {
             bad.push(format!("the score of `{}` is {score}", shorten(piece)));
@@ -348,10 +302,7 @@ fn unigram(
         None => problems.push("model has no unk_id".into()),
     }
     let section = value(section, problems)?;
-    Some(ModelPart::Unigram {
-        section,
-        pieces: vocab.into_iter().map(|it| it.0).collect(),
-    })
+    Some(ModelPart::Unigram { section, pieces: vocab.into_iter().map(|it| it.0).collect() })
 }
 
 fn value(section: &RawValue, problems: &mut Vec<String>) -> Option<Value> {
@@ -369,11 +320,7 @@ struct Listed<'a> {
 
 impl<'a> Listed<'a> {
     fn new(what: &'static str, problems: &'a mut Vec<String>) -> Self {
-        Self {
-            what,
-            problems,
-            count: 0,
-        }
+        Self { what, problems, count: 0 }
     }
 
     fn push(&mut self, problem: String) {
@@ -385,11 +332,7 @@ impl<'a> Listed<'a> {
 
     fn finish(self) {
         if self.count > MAX_LISTED {
-            self.problems.push(format!(
-                "{} more bad {}",
-                self.count - MAX_LISTED,
-                self.what
-            ));
+            self.problems.push(format!("{} more bad {}", self.count - MAX_LISTED, self.what));
         }
     }
 }

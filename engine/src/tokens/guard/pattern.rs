@@ -20,11 +20,7 @@ pub(super) fn check(pattern: &str) -> Result<(), &'static str> {
     if pattern.len() > MAX_LEN {
         return Err("is too long");
     }
-    let mut scanner = Scanner {
-        chars: pattern.chars().collect(),
-        position: 0,
-        backtracks: false,
-    };
+    let mut scanner = Scanner { chars: pattern.chars().collect(), position: 0, backtracks: false };
     let shape = scanner.alternatives(0)?;
     if scanner.position < scanner.chars.len() {
         return Err("has a bracket too many");
@@ -195,11 +191,8 @@ impl Scanner {
     /// `{m}`, `{m,}` or `{m,n}` at this position: the upper limit (none for unlimited; for `{m,}`
     /// with a high `m` that `m`), and its length.
     fn counted(&self) -> Option<(Option<u32>, usize)> {
-        let text: String = self.chars[self.position + 1..]
-            .iter()
-            .take_while(|it| **it != '}')
-            .take(24)
-            .collect();
+        let text: String =
+            self.chars[self.position + 1..].iter().take_while(|it| **it != '}').take(24).collect();
         let len = text.chars().count() + 2;
         if self.chars.get(self.position + len - 1) != Some(&'}') {
             return None;

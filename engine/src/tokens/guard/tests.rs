@@ -93,31 +93,19 @@ fn crafted_files_are_refused_by_name() {
         ("[]".into(), "not a JSON object"),
         ("{".into(), "not a JSON object"),
         ("\u{FEFF}{}".into(), "not a JSON object"),
-        (
-            format!("{}{}", "{\"a\":".repeat(500), "}".repeat(500)),
-            "not a JSON object",
-        ),
+        (format!("{}{}", "{\"a\":".repeat(500), "}".repeat(500)), "not a JSON object"),
         ("{}".into(), "no `model`"),
         (
-            good()
-                .to_string()
-                .replacen("\"version\"", "\"version\":\"1.0\",\"version\"", 1),
+            good().to_string().replacen("\"version\"", "\"version\":\"1.0\",\"version\"", 1),
             "`version` occurs twice",
         ),
         (
-            good()
-                .to_string()
-                .replacen("\"model\":", "\"model\":{},\"model\":", 1),
+            good().to_string().replacen("\"model\":", "\"model\":{},\"model\":", 1),
             "`model` occurs twice",
         ),
+        (good().to_string().replacen("\"a\":1", "\"a\":1,\"a\":7", 1), "`a` occurs twice"),
         (
-            good().to_string().replacen("\"a\":1", "\"a\":1,\"a\":7", 1),
-            "`a` occurs twice",
-        ),
-        (
-            good()
-                .to_string()
-                .replacen("\"merges\":", "\"merges\":[],\"merges\":", 1),
+            good().to_string().replacen("\"merges\":", "\"merges\":[],\"merges\":", 1),
             "`merges` occurs twice in model",
         ),
         (with("/version", json!("2.0")), "is not \"1.0\""),
@@ -126,30 +114,15 @@ fn crafted_files_are_refused_by_name() {
         (with("/model/vocab", json!([])), "model.vocab"),
         (with("/model/vocab/a", json!(-1)), "model.vocab"),
         (with("/model/vocab/a", json!(4294967296u64)), "model.vocab"),
-        (
-            with("/model/vocab/a", json!(16)),
-            "`a` has id 16, but the model has 16 ids",
-        ),
+        (with("/model/vocab/a", json!(16)), "`a` has id 16, but the model has 16 ids"),
         (with("/model/vocab/a", json!(2)), "share id 2"),
-        (
-            with("/model/merges", json!([["a", "c"]])),
-            "`c` is not in the vocabulary",
-        ),
-        (
-            with("/model/merges", json!([["b", "a"]])),
-            "`ba` is not in the vocabulary",
-        ),
-        (
-            with("/model/merges", json!([[long.clone(), long.clone()]])),
-            "is not in the vocabulary",
-        ),
+        (with("/model/merges", json!([["a", "c"]])), "`c` is not in the vocabulary"),
+        (with("/model/merges", json!([["b", "a"]])), "`ba` is not in the vocabulary"),
+        (with("/model/merges", json!([[long.clone(), long.clone()]])), "is not in the vocabulary"),
         (with("/model/merges", json!(["a"])), "not two pieces"),
         (with("/model/merges", json!(["a b c"])), "not two pieces"),
         (with("/model/merges", json!(3)), "no list of pairs"),
-        (
-            with("/model/continuing_subword_prefix", json!("##")),
-            "can't be cut",
-        ),
+        (with("/model/continuing_subword_prefix", json!("##")), "can't be cut"),
         (
             with("/model/continuing_subword_prefix", json!(long.clone())),
             "continuing_subword_prefix has 5000 bytes",
@@ -160,17 +133,11 @@ fn crafted_files_are_refused_by_name() {
         ),
         (with("/model/dropout", json!(0.5)), "dropout is 0.5"),
         (with("/model/unk_token", json!("none")), "unk_token `none`"),
-        (
-            with("/added_tokens/0/id", json!(99)),
-            "id 99, but the model has 16 ids",
-        ),
+        (with("/added_tokens/0/id", json!(99)), "id 99, but the model has 16 ids"),
         (with("/added_tokens/0/id", json!(3)), "takes id 3 from `ab`"),
         (with("/added_tokens/0/id", json!(9)), "its place is"),
         (with("/added_tokens/0/content", json!("")), "is empty"),
-        (
-            with("/added_tokens/0/content", json!(long.clone())),
-            "5000 bytes",
-        ),
+        (with("/added_tokens/0/content", json!(long.clone())), "5000 bytes"),
         (
             with(
                 "/added_tokens",
@@ -187,17 +154,11 @@ fn crafted_files_are_refused_by_name() {
         ),
         (with("/added_tokens", json!({})), "added_tokens"),
         (
-            with(
-                "/normalizer",
-                json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
-            ),
+            with("/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
             "Precompiled",
         ),
         (
-            with(
-                "/normalizer",
-                json!({"type": "Prepend", "prepend": long.clone()}),
-            ),
+            with("/normalizer", json!({"type": "Prepend", "prepend": long.clone()})),
             "at most 64 bytes",
         ),
         (
@@ -214,65 +175,26 @@ fn crafted_files_are_refused_by_name() {
             ),
             "at most 64 bytes",
         ),
-        (
-            with("/normalizer", json!({"type": "Exec"})),
-            "normalizer type `Exec`",
-        ),
+        (with("/normalizer", json!({"type": "Exec"})), "normalizer type `Exec`"),
         (with("/normalizer", json!({"no": "type"})), "no type"),
+        (with("/pre_tokenizer", json!({"type": "FixedLength", "length": 0})), "at least 1"),
+        (with("/pre_tokenizer/pattern", json!({"Regex": "(a+)+(?!b)"})), "could take for ever"),
+        (with("/pre_tokenizer/pattern", json!({"Regex": "(a"})), "open bracket"),
+        (with("/pre_tokenizer/pattern", json!({"Regex": "(a)\\1"})), "refers back"),
+        (with("/pre_tokenizer/pattern", json!({"Regex": long.clone()})), "too long"),
         (
-            with(
-                "/pre_tokenizer",
-                json!({"type": "FixedLength", "length": 0}),
-            ),
-            "at least 1",
-        ),
-        (
-            with("/pre_tokenizer/pattern", json!({"Regex": "(a+)+(?!b)"})),
-            "could take for ever",
-        ),
-        (
-            with("/pre_tokenizer/pattern", json!({"Regex": "(a"})),
-            "open bracket",
-        ),
-        (
-            with("/pre_tokenizer/pattern", json!({"Regex": "(a)\\1"})),
-            "refers back",
-        ),
-        (
-            with("/pre_tokenizer/pattern", json!({"Regex": long.clone()})),
-            "too long",
-        ),
-        (
-            with(
-                "/pre_tokenizer",
-                json!({"type": "Metaspace", "replacement": "ab"}),
-            ),
+            with("/pre_tokenizer", json!({"type": "Metaspace", "replacement": "ab"})),
             "single character",
         ),
         (with("/pre_tokenizer", nested(20)), "too deep"),
+        (with("/post_processor/special_tokens", json!({})), "names `<s>`, which it does not have"),
+        (with("/post_processor/special_tokens/<s>/ids", json!([6, 6])), "as many ids as tokens"),
+        (with("/post_processor/special_tokens/<s>/ids", json!([60])), "has id 60"),
         (
-            with("/post_processor/special_tokens", json!({})),
-            "names `<s>`, which it does not have",
-        ),
-        (
-            with("/post_processor/special_tokens/<s>/ids", json!([6, 6])),
-            "as many ids as tokens",
-        ),
-        (
-            with("/post_processor/special_tokens/<s>/ids", json!([60])),
-            "has id 60",
-        ),
-        (
-            with(
-                "/post_processor/single",
-                json!([{"Sequence": {"id": "B", "type_id": 0}}]),
-            ),
+            with("/post_processor/single", json!([{"Sequence": {"id": "B", "type_id": 0}}])),
             "`single` must hold A",
         ),
-        (
-            with("/post_processor/single", json!([])),
-            "`single` must hold A",
-        ),
+        (with("/post_processor/single", json!([])), "`single` must hold A"),
         (
             with(
                 "/post_processor",
@@ -281,40 +203,22 @@ fn crafted_files_are_refused_by_name() {
             "`sep` has no id",
         ),
         (
-            with(
-                "/decoder",
-                json!({"type": "Strip", "content": " ", "start": 0, "stop": 1}),
-            ),
+            with("/decoder", json!({"type": "Strip", "content": " ", "start": 0, "stop": 1})),
             "Strip at the end",
         ),
-        (
-            with("/decoder", json!({"type": "CTC"})),
-            "decoder type `CTC`",
-        ),
+        (with("/decoder", json!({"type": "CTC"})), "decoder type `CTC`"),
         (with("/decoder", json!("ByteLevel")), "no type"),
+        (with("/model", json!({"type": "Unigram", "vocab": [["a", 0.0]]})), "no unk_id"),
         (
-            with("/model", json!({"type": "Unigram", "vocab": [["a", 0.0]]})),
-            "no unk_id",
-        ),
-        (
-            with(
-                "/model",
-                json!({"type": "Unigram", "unk_id": 5, "vocab": [["a", 0.0]]}),
-            ),
+            with("/model", json!({"type": "Unigram", "unk_id": 5, "vocab": [["a", 0.0]]})),
             "unk_id 5",
         ),
         (
-            with(
-                "/model",
-                json!({"type": "Unigram", "unk_id": 0, "vocab": [["", 0.0]]}),
-            ),
+            with("/model", json!({"type": "Unigram", "unk_id": 0, "vocab": [["", 0.0]]})),
             "is empty or occurs twice",
         ),
         (
-            with(
-                "/model",
-                json!({"type": "WordLevel", "unk_token": "x", "vocab": {"a": 0}}),
-            ),
+            with("/model", json!({"type": "WordLevel", "unk_token": "x", "vocab": {"a": 0}})),
             "unk_token `x`",
         ),
     ];
@@ -359,8 +263,6 @@ fn all_problems_are_told_at_once() {
     file["model"]["dropout"] = json!(1.0);
     file["decoder"] = json!({"type": "CTC"});
     let error = Tokenizer::from_json(file.to_string().as_bytes(), None, VOCAB_SIZE).unwrap_err();
-    let TokensError::Invalid { problems } = error else {
-        panic!("{error:?}")
-    };
+    let TokensError::Invalid { problems } = error else { panic!("{error:?}") };
     assert_eq!(problems.len(), 3, "{problems:?}");
 }
