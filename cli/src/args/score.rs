@@ -19,7 +19,7 @@ pub struct ScoreArgs {
     /// Model: folder, GGUF file, `nano`, or a name from `minicrit list`
     pub model: String,
 
-    /// Text to score, without a chat template
+    /// Text to score, without a chat template; control tokens in it count as such
     #[arg(long, value_name = "TEXT")]
     pub text: Option<String>,
 
@@ -35,7 +35,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "continuations")]
     pub logits: Option<PathBuf>,
 
-    /// Print one JSON object instead of a table
+    /// Print one JSON object instead of a table: `logprobs` are of the tokens in their order,
+    /// `top1_ids` are the most probable tokens after each of them
     #[arg(long)]
     pub json: bool,
 
