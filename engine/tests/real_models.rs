@@ -114,11 +114,12 @@ fn divergence(kind: PackedKind) -> (f64, f64) {
     (total / rows, same / rows)
 }
 
-/// Bounds are a fifth above what was measured when the formats were chosen.
+/// Bounds are a fifth above the divergence measured on these weights (q8 0.000198, q4 0.00416 nats),
+/// and just below the agreement (q8 99.2 %, q4 96.5 %).
 #[test]
 fn packed_weights_stay_close_to_the_stored_ones() {
     for (kind, most_divergence, least_agreement) in
-        [(PackedKind::Q8, 0.002, 0.99), (PackedKind::Q4, 0.1, 0.9)]
+        [(PackedKind::Q8, 0.000_24, 0.99), (PackedKind::Q4, 0.005, 0.95)]
     {
         let (divergence, agreement) = divergence(kind);
         assert!(divergence < most_divergence, "{kind:?}: {divergence} nats, same {agreement}");
