@@ -8,11 +8,12 @@ use serde_json::Value;
 use super::Problem;
 
 /// Our crates from left to right: each may use the crates to its right.
-const LAYERS: [&str; 6] = [
+const LAYERS: [&str; 7] = [
     "minicrit",
     "minicrit-serve",
     "minicrit-critic",
     "minicrit-lora",
+    "minicrit-hub",
     "minicrit-engine",
     "minicrit-quant",
 ];
@@ -26,6 +27,7 @@ const BESIDE: [(&str, &[&str]); 3] = [
             "minicrit-serve",
             "minicrit-critic",
             "minicrit-lora",
+            "minicrit-hub",
             "minicrit-engine",
             "minicrit-quant",
         ],
@@ -38,7 +40,7 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("anyhow", &["minicrit", "xtask"]),
     ("clap", &["minicrit"]),
     ("etcetera", &["minicrit"]),
-    ("tokio", &["minicrit-serve"]),
+    ("tokio", &["minicrit-serve", "minicrit-hub"]),
     ("criterion", &["minicrit-benches"]),
     ("candle-transformers", &["minicrit-benches", "minicrit-testkit", "minicrit-engine"]),
 ];

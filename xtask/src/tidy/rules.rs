@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Crates that never print, never read the environment and never look for the home folder.
-const SILENT: [&str; 5] = ["quant/", "engine/", "lora/", "critic/", "serve/"];
+const SILENT: [&str; 6] = ["quant/", "engine/", "hub/", "lora/", "critic/", "serve/"];
 
 /// What a silent crate must not say. `env!` reads at build time and stays allowed.
 const FORBIDDEN_IN_SILENT: [&str; 9] = [

@@ -1,0 +1,1 @@
+//! The model library: verified downloads, the shared cache, and what is installed.

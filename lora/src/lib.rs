@@ -1,0 +1,1 @@
+//! Adapters for a frozen decoder, and the trainer that makes them.
