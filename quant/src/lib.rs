@@ -14,6 +14,7 @@
 //! # Ok::<(), minicrit_quant::Error>(())
 //! ```
 
+mod amx;
 mod blocks;
 mod bytes;
 mod error;
@@ -31,7 +32,7 @@ pub use bytes::Bytes;
 pub use error::Error;
 pub use format::Format;
 pub use op::QuantMatmul;
-pub use packed::{PackedKind, PackedLevel, PackedTensor};
+pub use packed::{PackedHeader, PackedKind, PackedLevel, PackedTensor};
 pub use tensor::QuantTensor;
 pub use weight::Weight;
 
