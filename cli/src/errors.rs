@@ -178,7 +178,9 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
 /// Exit code of an error that the engine names.
 fn code_of(name: &str) -> u8 {
     match name {
-        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline" => exit::NOT_FOUND,
+        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline" => {
+            exit::NOT_FOUND
+        }
         "not-enough-memory" | "no-space" => exit::NO_ROOM,
         "bad-setting" => exit::USAGE,
         _ => exit::FAILED,

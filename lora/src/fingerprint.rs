@@ -13,7 +13,12 @@ pub fn fingerprint(decoder: &Decoder) -> Result<String> {
     let spec = &decoder.spec;
     let shape = format!(
         "{} {} {:?} {} {} {}",
-        spec.family, spec.hidden, spec.heads, spec.vocab_size, spec.num_layers(), spec.num_parameters()
+        spec.family,
+        spec.hidden,
+        spec.heads,
+        spec.vocab_size,
+        spec.num_layers(),
+        spec.num_parameters()
     );
     hasher.update(shape.as_bytes());
     let layers = decoder.layers.iter().flat_map(|it| [&it.attention_norm, &it.ffn_norm]);

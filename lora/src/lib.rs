@@ -4,6 +4,7 @@
 //! says which projections of a model it may change. This crate prints nothing, reads no
 //! environment, and knows no critics and no HTTP.
 
+pub mod data;
 mod error;
 pub mod fingerprint;
 pub mod lora;

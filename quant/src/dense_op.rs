@@ -41,7 +41,8 @@ impl CustomOp2 for DenseMatmul {
         let (CpuStorage::F32(x), CpuStorage::F32(w)) = (x, w) else {
             bail!("dense-matmul needs float32 values");
         };
-        let (Some(x_at), Some(w_at)) = (x_layout.contiguous_offsets(), w_layout.contiguous_offsets())
+        let (Some(x_at), Some(w_at)) =
+            (x_layout.contiguous_offsets(), w_layout.contiguous_offsets())
         else {
             bail!("dense-matmul needs contiguous values");
         };

@@ -30,7 +30,8 @@ impl Dropout {
         let width = x_ti.dim(1)?;
         let mut factors = Vec::with_capacity(x_ti.elem_count());
         // The step is mixed into the key, which leaves the counter for places.
-        let rng = Rng::new(self.seed ^ self.step.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32));
+        let rng =
+            Rng::new(self.seed ^ self.step.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32));
         let expert = site.expert.map_or(0, |it| u32::from(it) + 1);
         let place = u32::from(site.layer) << 16 | expert << 3 & 0xffff | proj_number(site.proj);
         let keep = 1.0 / (1.0 - self.probability);

@@ -50,7 +50,9 @@ impl Lora {
         let by_site = modules
             .iter()
             .enumerate()
-            .flat_map(|(i, it)| it.module.sites.iter().map(move |(site, rows)| (*site, (i, rows.clone()))))
+            .flat_map(|(i, it)| {
+                it.module.sites.iter().map(move |(site, rows)| (*site, (i, rows.clone())))
+            })
             .collect();
         let mut lora = Self { id: AdapterId([0; 32]), modules, by_site, embed, replaced };
         lora.id = lora.hashed()?;

@@ -133,7 +133,8 @@ impl<'a> Reader<'a> {
             rank_pattern: self.table("rank_pattern", |it| {
                 it.as_u64().filter(|it| (1..=65_536).contains(it)).map(|it| it as usize)
             }),
-            alpha_pattern: self.table("alpha_pattern", |it| it.as_f64().filter(|it| it.is_finite())),
+            alpha_pattern: self
+                .table("alpha_pattern", |it| it.as_f64().filter(|it| it.is_finite())),
             rslora: self.flag("use_rslora"),
             dora: self.flag("use_dora"),
             targets,

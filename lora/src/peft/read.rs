@@ -60,7 +60,10 @@ pub fn open(folder: &Path, decoder: &Decoder) -> Result<Lora> {
     let mut reader = Reader { tensors: plain_names(stored), problems: Vec::new() };
     let lora = reader.adapter(&config, decoder)?;
     reader.problems.extend(
-        reader.tensors.iter().map(|(name, it)| format!("`{name}` of shape {:?} is not used", it.shape)),
+        reader
+            .tensors
+            .iter()
+            .map(|(name, it)| format!("`{name}` of shape {:?} is not used", it.shape)),
     );
     if !reader.problems.is_empty() {
         let origin = folder.display().to_string();

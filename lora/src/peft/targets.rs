@@ -34,7 +34,8 @@ pub struct Excluded {
 impl Targets {
     /// What a user typed: `all-linear`, names with commas between, or a pattern.
     pub fn parse(text: &str) -> Self {
-        let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '.' | '-' | ',' | ' ');
+        let is_name =
+            |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '.' | '-' | ',' | ' ');
         match text.trim() {
             "all-linear" => Self::AllLinear,
             text if text.chars().all(is_name) => {
@@ -61,7 +62,11 @@ impl Targets {
     ///
     /// # Errors
     /// `bad-targets` for a pattern that is none, a name that chooses nothing, or an empty choice.
-    pub fn chosen<'a>(&self, modules: &'a [Module], left_out: &Excluded) -> Result<Vec<&'a Module>> {
+    pub fn chosen<'a>(
+        &self,
+        modules: &'a [Module],
+        left_out: &Excluded,
+    ) -> Result<Vec<&'a Module>> {
         let mut chosen = Vec::new();
         for module in modules {
             let excluded = match &left_out.modules {
@@ -79,7 +84,8 @@ impl Targets {
         }
         if let Self::Names(names) = self {
             let unknown = |name: &&String| {
-                !ends_with_name(EMBED, name) && !modules.iter().any(|it| ends_with_name(&it.path, name))
+                !ends_with_name(EMBED, name)
+                    && !modules.iter().any(|it| ends_with_name(&it.path, name))
             };
             if let Some(name) = names.iter().find(unknown) {
                 let what = format!("no linear layer of this model has the name `{name}`");

@@ -33,10 +33,13 @@ pub fn config_json(config: &AdapterConfig) -> String {
         ("layers_to_transform", json!(config.excluded.layers)),
         ("lora_alpha", number(config.alpha)),
         ("lora_dropout", json!(config.dropout)),
-        ("modules_to_save", match config.modules_to_save.is_empty() {
-            true => Value::Null,
-            false => json!(config.modules_to_save),
-        }),
+        (
+            "modules_to_save",
+            match config.modules_to_save.is_empty() {
+                true => Value::Null,
+                false => json!(config.modules_to_save),
+            },
+        ),
         ("peft_type", json!("LORA")),
         ("r", json!(config.rank)),
         ("rank_pattern", table(&ranks)),
