@@ -87,7 +87,7 @@ pub fn safetensors_bytes(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
     }
     let mut header = Value::Object(header).to_string();
     // The data begins at a multiple of eight bytes.
-    while header.len() % 8 != 0 {
+    while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
     let mut file = Vec::with_capacity(8 + header.len() + data.len());
