@@ -50,10 +50,10 @@ pub fn log_probs(
         let logits_cv = decoder.logits(&decoder.norm.forward(x_cd)?, &pass)?;
         let log_probs_c = row_log_probs(&logits_cv, &packed.ids[start..start + len])?;
         values.extend(log_probs_c.to_vec1::<f32>()?);
-        let slope_c = match want {
+        let slope_c = match &want {
             Want::Values => continue,
             Want::Unit => vec![1.0; len],
-            Want::Slopes(ref slopes, _) => slopes[start..start + len].to_vec(),
+            Want::Slopes(slopes, _) => slopes[start..start + len].to_vec(),
         };
         let slope_c = Tensor::from_vec(slope_c, len, &Device::Cpu)?;
         let mut store = backward_from(&log_probs_c, slope_c)?;
