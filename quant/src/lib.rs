@@ -18,6 +18,7 @@ mod amx;
 mod blocks;
 mod bytes;
 pub mod dense;
+mod dense_op;
 mod error;
 mod format;
 pub mod kernels;
@@ -30,6 +31,7 @@ mod weight;
 
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
+pub use dense_op::{dense_matmul, dense_reference};
 pub use error::Error;
 pub use format::Format;
 pub use op::QuantMatmul;
