@@ -14,17 +14,28 @@
 //! the number of rows change no bit, but for numbers below the normal range, which tile
 //! instructions take as zero.
 
+// Rows and columns of a block are numbered: one index means the same in several arrays.
+#![allow(clippy::needless_range_loop)]
+
 mod amx;
+mod attend;
 mod block;
+mod gated;
+mod head;
 mod level;
+mod norm;
 mod panel;
 mod product;
 mod right;
 mod sums;
 mod tiles;
 
+pub use attend::{AttendShape, Qkv, QkvSlopes, attend_backward, attend_forward};
 pub use block::{BLOCK, Block};
+pub use gated::{Gated, gated_backward, gated_forward};
+pub use head::log_probs;
 pub use level::DenseLevel;
+pub use norm::{norm_backward, norm_rows};
 pub use product::{Finished, product, product_into};
 pub use right::{Matrix, Right};
 pub use sums::sum_over_rows;

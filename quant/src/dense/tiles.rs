@@ -50,6 +50,18 @@ impl Tiles {
         tiles
     }
 
+    /// [`Tiles::from_rows`] on the calling thread alone, for use inside of a parallel loop.
+    pub(super) fn from_rows_here(level: Level, values: &[f32], cols: usize) -> Self {
+        let mut tiles = Self::zeros(values.len() / cols, cols.div_ceil(BLOCK));
+        for (row, values) in values.chunks_exact(cols).enumerate() {
+            for (c, part) in values.chunks(BLOCK).enumerate() {
+                let line = &mut tiles.block_mut(row / BLOCK, c)[row % BLOCK];
+                round_into(level, part, &mut line.0[..part.len()]);
+            }
+        }
+        tiles
+    }
+
     /// Writes row-major `values` of `cols` columns from block column `first` on.
     ///
     /// # Panics
@@ -148,6 +160,11 @@ impl Tiles {
         &self.lines[row_block * width..(row_block + 1) * width]
     }
 
+    /// Blocks that several threads write.
+    pub(super) fn shared(&mut self) -> SharedTiles {
+        SharedTiles { lines: pool::Shared::new(&mut self.lines), col_blocks: self.col_blocks }
+    }
+
     fn place(&self, row_block: usize, col_block: usize) -> Range<usize> {
         assert!(col_block < self.col_blocks, "block column");
         let start = (row_block * self.col_blocks + col_block) * BLOCK;
@@ -158,6 +175,25 @@ impl Tiles {
     pub fn value(&self, row: usize, col: usize) -> f32 {
         let line = &self.block(row / BLOCK, col / BLOCK)[row % BLOCK];
         f32::from_bits(u32::from(line.0[col % BLOCK]) << 16)
+    }
+}
+
+/// Blocks that several threads write, each its own.
+pub(super) struct SharedTiles {
+    lines: pool::Shared<Line>,
+    col_blocks: usize,
+}
+
+impl SharedTiles {
+    /// The block at `(row block, block column)`.
+    ///
+    /// # Safety
+    /// It lies inside, and nobody else touches it while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn block(&self, (row, col): (usize, usize)) -> &mut [Line] {
+        debug_assert!(col < self.col_blocks);
+        // SAFETY: by the caller's promise.
+        unsafe { self.lines.slice((row * self.col_blocks + col) * BLOCK, BLOCK) }
     }
 }
 
