@@ -7,6 +7,8 @@
 pub(crate) enum TileOps {
     /// Products of 8-bit integers.
     Int8,
+    /// Products of bfloat16.
+    Bf16,
 }
 
 /// Whether the processor has tiles for `ops` and the system lets this process use them. Asks for
@@ -21,6 +23,7 @@ pub(crate) fn granted(ops: TileOps) -> bool {
         let bits = TILE
             | match ops {
                 TileOps::Int8 => 1 << 25,
+                TileOps::Bf16 => 1 << 22,
             };
         if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & bits != bits {
             return false;
@@ -45,12 +48,19 @@ pub(crate) struct Configured(());
 
 #[cfg(target_arch = "x86_64")]
 impl Configured {
-    /// Makes tile registers of this thread rows of 64 bytes: `rows` of them in registers 0 to 5, for
-    /// sums and input, 16 in 6 and 7, for weights.
+    /// Makes all tile registers of this thread 16 rows of 64 bytes.
     ///
     /// # Safety
-    /// [`granted`] said yes, nothing else on this thread holds tile registers, and `rows` is 1 to
-    /// 16.
+    /// [`granted`] said yes, and nothing else on this thread holds tile registers.
+    pub(crate) unsafe fn new() -> Self {
+        // SAFETY: by the caller's promise.
+        unsafe { Self::with_rows(16) }
+    }
+
+    /// The same with `rows` rows in registers 0 to 5, for sums and input; weights lie in 6 and 7.
+    ///
+    /// # Safety
+    /// As [`Configured::new`]; `rows` is 1 to 16.
     pub(crate) unsafe fn with_rows(rows: usize) -> Self {
         #[repr(C, align(64))]
         struct Config([u8; 64]);

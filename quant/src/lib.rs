@@ -17,6 +17,7 @@
 mod amx;
 mod blocks;
 mod bytes;
+pub mod dense;
 mod dense_op;
 mod error;
 mod format;
