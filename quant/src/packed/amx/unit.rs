@@ -158,7 +158,7 @@ impl<const PLANES: bool> Pipeline<PLANES> {
 unsafe fn add<const PLANES: bool>(unit: &Unit, part: usize, rows: usize, dots: *const i32) {
     let (sums, block, tile, range) = if PLANES {
         let half = rows.div_ceil(2);
-        (part / 2, 0, part / 2, if part % 2 == 0 { 0..half } else { half..rows })
+        (part / 2, 0, part / 2, if part.is_multiple_of(2) { 0..half } else { half..rows })
     } else {
         (part, part / 2, part % 2, 0..rows)
     };
