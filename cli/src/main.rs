@@ -11,7 +11,6 @@ mod errors;
 mod printer;
 mod signals;
 
-mod atomic_file;
 mod data_folder;
 mod memory;
 mod model;
