@@ -15,7 +15,7 @@ use minicrit_engine::{
     tokens::{Tokenizer, Vocabulary},
 };
 
-use crate::{errors::Failure, memory, printer, settings::Compute};
+use crate::{errors::Failure, memory, printer, settings::Compute, signals};
 
 /// What the built-in model is called.
 pub const BUILTIN: &str = "nano";
@@ -163,7 +163,9 @@ impl Loaded {
 
     /// A fresh sequence in front of the model.
     pub fn sequence(&self) -> Sequence {
-        let sequence = Sequence::new(Arc::clone(&self.model.decoder), None).with_chunk(self.chunk);
+        let sequence = Sequence::new(Arc::clone(&self.model.decoder), None)
+            .with_chunk(self.chunk)
+            .with_cancel(signals::interruption());
         match self.context {
             Some(tokens) => sequence.with_context_len(tokens),
             None => sequence,
