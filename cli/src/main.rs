@@ -9,9 +9,13 @@ mod settings;
 
 mod errors;
 mod printer;
+mod pull_bars;
 mod signals;
 
+mod catalog;
+mod config_folder;
 mod data_folder;
+mod fetch;
 mod memory;
 mod model;
 mod prompt;

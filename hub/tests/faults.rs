@@ -25,7 +25,7 @@ const WEIGHTS: usize = 90_000;
 
 /// What a pull may be answered with; a fault must not make a pull succeed with wrong bytes, and it
 /// must not be called by a name that sends a user the wrong way.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "unreachable",
     "too-slow",
     "integrity",
@@ -38,6 +38,8 @@ const NAMES: [&str; 12] = [
     "gated",
     "repo-not-found",
     "remote-file-not-found",
+    "revision-not-found",
+    "no-model",
 ];
 
 /// A counter-based stream of numbers: the same on every machine.
