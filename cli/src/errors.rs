@@ -6,6 +6,7 @@ use minicrit_engine::{
     NamedError, chat::ChatError, model::ModelError, registry::RegistryError, session::SessionError,
     source::SourceError, tokens::TokensError,
 };
+use minicrit_lora::LoraError;
 
 use crate::printer;
 
@@ -171,6 +172,7 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
         cause.downcast_ref::<E>().map(|it| it as &dyn NamedError)
     }
     cast::<minicrit_engine::Error>(cause)
+        .or_else(|| cast::<LoraError>(cause))
         .or_else(|| cast::<SourceError>(cause))
         .or_else(|| cast::<ModelError>(cause))
         .or_else(|| cast::<TokensError>(cause))
@@ -183,9 +185,8 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
 /// Exit code of an error that the engine names.
 fn code_of(name: &str) -> u8 {
     match name {
-        "not-found" | "model-not-found" | "file-not-found" | "offline" | "unreachable" => {
-            exit::NOT_FOUND
-        }
+        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline"
+        | "unreachable" => exit::NOT_FOUND,
         "repo-not-found" | "revision-not-found" | "remote-file-not-found" | "gguf-not-found" => {
             exit::NOT_FOUND
         }

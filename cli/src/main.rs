@@ -12,6 +12,7 @@ mod printer;
 mod pull_bars;
 mod signals;
 
+mod adapter;
 mod catalog;
 mod config_folder;
 mod data_folder;

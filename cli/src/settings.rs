@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use minicrit_quant::PackedKind;
 
 use crate::{
+    adapter::AdapterRef,
     args::{BenchArgs, ComputeArgs, PullWhen, ScoreArgs, TokenizeArgs},
     catalog::Catalog,
     env::{self, Environment},
@@ -33,6 +34,8 @@ pub struct Compute {
     pub quantize: Option<PackedKind>,
     /// Whether a model that is not here is fetched, where the user says.
     pub pull: Option<PullWhen>,
+    /// A learned change to the model.
+    pub adapter: Option<AdapterRef>,
 }
 
 impl Compute {
@@ -43,20 +46,14 @@ impl Compute {
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
         let quantize = packed_kind(&quant)?;
-        if adapter.is_some() {
-            return Err(Failure::usage(
-                "not-built-yet",
-                "adapters can't be applied yet: `--adapter`",
-            )
-            .hint("run the base model without --adapter"));
-        }
+        let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
         let threads = match (threads, &environment.threads) {
             (Some(flag), _) => flag as usize,
             (None, Some(text)) => threads_of(text)?,
             (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let context = ctx.map(|it| it as usize);
-        Ok(Self { threads, chunk: chunk as usize, context, quantize, pull })
+        Ok(Self { threads, chunk: chunk as usize, context, quantize, pull, adapter })
     }
 }
 

@@ -28,7 +28,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "WHEN")]
     pub pull: Option<PullWhen>,
 
-    /// Adapter folder: not built yet
-    #[arg(long, value_name = "DIR")]
+    /// Adapter folder (PEFT format) to apply; `:0.5` after it scales its change
+    #[arg(long, value_name = "DIR[:SCALE]")]
     pub adapter: Option<String>,
 }

@@ -38,8 +38,7 @@ pub struct PullArgs {
 /// When a command that computes fetches a model that is not here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PullWhen {
-    /// When it is not here
+    // Documentation here would turn every help page into its long form.
     Missing,
-    /// Never: no connection is opened
     Never,
 }
