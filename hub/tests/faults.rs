@@ -83,7 +83,7 @@ fn strike(seed: u64, fault: Fault, place: Place, times: u64) {
     let settings = settings(&hub, &cache);
     let reference = Reference::parse("org/model").unwrap();
     // Some seeds begin in the middle of a file, so that faults of ranges are met.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         hub.break_with(Fault::CutAt(WEIGHTS / 3), Place::Bytes, 1);
         let _ = pull(
             &minicrit_hub::settings::HubSettings {

@@ -49,7 +49,7 @@ pub fn files<'a>(repo: &RepoId, names: &[&'a str], gguf_tag: Option<&str>) -> Re
 pub fn gguf<'a>(repo: &RepoId, names: &[&'a str], tag: Option<&str>) -> Result<&'a str> {
     let all: Vec<&str> = names.iter().copied().filter(|it| is_gguf(it)).collect();
     if all.is_empty() {
-        let problem = match names.iter().find(|it| is_pickle(it)) {
+        let problem = match names.iter().find(is_pickle) {
             Some(file) => format!(
                 "its weights are pickled (`{file}`), and opening such a file can run any program"
             ),
