@@ -3,7 +3,7 @@
 //!
 //! Needs strace, and minutes: `MINICRIT_PROOF=full cargo test --workspace --test kill -- --nocapture`.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::{
     path::Path,
