@@ -1,0 +1,16 @@
+//! Data for critics: labelled rationales out of clauses, and tools for files of them.
+//!
+//! Labels are known by construction: a rationale is composed of clauses whose roles (evidence,
+//! leap, repair, admission) decide whether it holds. Everything is a pure function of a seed.
+
+mod clauses;
+mod compose;
+mod draws;
+mod hard_examples;
+mod values;
+
+pub use clauses::{Argument, Clauses, Split, Sound};
+pub use compose::Composed;
+pub use draws::Draws;
+pub use hard_examples::{Difficulty, HardExample, HardExamples, Kind, Plan};
+pub use values::{Domain, domains};
