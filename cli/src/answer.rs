@@ -96,7 +96,7 @@ pub fn session(loaded: &Loaded, drafting: &Drafting, compute: &Compute) -> anyho
         Drafting::Ngram => Some(Box::new(NgramDrafter::default())),
         Drafting::Model(model) => {
             // It may be made for another context than the one asked for.
-            let compute = Compute { context: None, ..compute.clone() };
+            let compute = Compute { context: None, adapter: None, ..compute.clone() };
             let draft =
                 Loaded::open(model, &compute).map_err(|error| error.context("the draft model"))?;
             check_tokenizers(&loaded.vocabulary(), &draft.vocabulary())?;

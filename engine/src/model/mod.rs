@@ -69,7 +69,7 @@ impl Decoder {
     ) -> Result<Tensor> {
         self.check(pass)?;
         let rope = RopeTable::new(&self.spec.rope, pass.rows);
-        let mut x_td = self.embed.forward(tokens)?;
+        let mut x_td = self.embedded(tokens, pass)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if cancelled() {
                 return Err(ModelError::Cancelled.into());
@@ -80,6 +80,18 @@ impl Decoder {
             cache.commit(span.start + span.len);
         }
         self.norm.forward(&x_td)
+    }
+
+    /// What the first layer sees of `tokens`, `[T]` to `[T, D]`.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or what the adapter gives.
+    pub fn embedded(&self, tokens: &[u32], pass: &Pass<'_>) -> Result<Tensor> {
+        let x_td = self.embed.forward(tokens)?;
+        match pass.adapter {
+            Some(adapter) => adapter.embed(tokens, x_td),
+            None => Ok(x_td),
+        }
     }
 
     /// Logits of chosen rows of a hidden state, `[R, D]` to `[R, V]`.
