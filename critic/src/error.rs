@@ -55,6 +55,27 @@ pub enum Error {
         /// Items wanted.
         wanted: usize,
     },
+    /// A file of results that belongs to another suite or model.
+    #[error("`{}` holds results of another suite or model", .path.display())]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A rationale without a word.
+    #[error("the rationale is empty")]
+    EmptyRationale,
+    /// An answer from which no verdict can be read.
+    #[error("no verdict can be read from the answer: {answer}")]
+    NoVerdict {
+        /// What came instead.
+        answer: String,
+    },
+    /// A model that can't read text.
+    #[error("this model has no tokenizer: `{model}`")]
+    NoTokenizer {
+        /// The model.
+        model: String,
+    },
     /// A setting outside of its range.
     #[error("{field} is {value}, expected {expected}")]
     Setting {
@@ -94,6 +115,10 @@ impl NamedError for Error {
             Error::OneClass { .. } => "one-class",
             Error::Unknown { .. } => "unknown-name",
             Error::Exhausted { .. } => "exhausted",
+            Error::OtherRun { .. } => "other-run",
+            Error::EmptyRationale => "empty-rationale",
+            Error::NoVerdict { .. } => "no-verdict",
+            Error::NoTokenizer { .. } => "no-tokenizer",
             Error::Setting { .. } => "bad-setting",
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 "file-not-found"
@@ -115,6 +140,10 @@ impl NamedError for Error {
             }
             Error::Unknown { known, .. } => Some(format!("known: {}", known.join(", "))),
             Error::Exhausted { .. } => Some("ask for fewer items, or for more kinds and domains".into()),
+            Error::OtherRun { .. } => Some("pass another --output folder, or remove the file".into()),
+            Error::EmptyRationale => Some("give the argument as TEXT, with --file, or on standard input".into()),
+            Error::NoVerdict { .. } => Some("the model may not be made for this: try --prompt expert".into()),
+            Error::NoTokenizer { .. } => Some("put its tokenizer.json beside the weights".into()),
             Error::Setting { .. } | Error::File { .. } => None,
             Error::Engine(it) => it.hint(),
         }

@@ -9,6 +9,7 @@
 //! [`critique::Backend`]; it does not know how they were loaded or trained.
 
 pub mod case;
+pub mod critique;
 pub mod data;
 mod error;
 pub mod eval;

@@ -3,11 +3,18 @@
 pub mod calibration;
 pub mod compare;
 pub mod confusion;
+pub mod html;
 pub mod intervals;
 pub mod metrics;
+pub mod report;
+pub mod run;
+pub mod suite;
+mod svg;
 
 pub use calibration::{Calibration, Reliability};
 pub use compare::{Comparison, compare};
 pub use confusion::{ErrorKind, TypeConfusion};
 pub use intervals::Interval;
 pub use metrics::{Metric, Metrics, Outcome, latency_percentiles};
+pub use report::{ModelReport, Report, Threshold};
+pub use suite::Suite;

@@ -1,0 +1,11 @@
+//! A verdict on a rationale, out of the exact probabilities of the labels.
+
+pub mod backend;
+mod critic;
+mod local;
+mod prompt;
+
+pub use backend::{Backend, Sampling};
+pub use critic::{Critic, Critique, Explanation};
+pub use local::LocalBackend;
+pub use prompt::{Prompt, PromptStyle};
