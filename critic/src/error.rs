@@ -61,6 +61,36 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A profile that can't be used.
+    #[error("`{}` is no critic's profile: {what}", .path.display())]
+    BadProfile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The gate's answer to an adapter that is worse.
+    #[error("the adapter is not promoted: {}", .reasons.join("; "))]
+    Refused {
+        /// Why.
+        reasons: Vec<String>,
+    },
+    /// A version that is not there.
+    #[error("`{name}` has no {}", .version.map_or("earlier version".to_owned(), |it| format!("version {it}")))]
+    NoVersion {
+        /// The adapter's folder of versions.
+        name: String,
+        /// The version that was asked for.
+        version: Option<u32>,
+    },
+    /// A server that can't be reached, is slow, or answers something else.
+    #[error("`{url}`: {what}")]
+    Endpoint {
+        /// Its address.
+        url: String,
+        /// What happened.
+        what: String,
+    },
     /// A rationale without a word.
     #[error("the rationale is empty")]
     EmptyRationale,
@@ -116,6 +146,10 @@ impl NamedError for Error {
             Error::Unknown { .. } => "unknown-name",
             Error::Exhausted { .. } => "exhausted",
             Error::OtherRun { .. } => "other-run",
+            Error::BadProfile { .. } => "bad-profile",
+            Error::Refused { .. } => "not-promoted",
+            Error::NoVersion { .. } => "no-version",
+            Error::Endpoint { .. } => "endpoint",
             Error::EmptyRationale => "empty-rationale",
             Error::NoVerdict { .. } => "no-verdict",
             Error::NoTokenizer { .. } => "no-tokenizer",
@@ -141,6 +175,10 @@ impl NamedError for Error {
             Error::Unknown { known, .. } => Some(format!("known: {}", known.join(", "))),
             Error::Exhausted { .. } => Some("ask for fewer items, or for more kinds and domains".into()),
             Error::OtherRun { .. } => Some("pass another --output folder, or remove the file".into()),
+            Error::BadProfile { .. } => Some("minicrit eval CASES --adapter DIR --calibrate writes it anew".into()),
+            Error::Refused { .. } => Some("minicrit eval SUITE --adapter DIR --compare base --output report shows where".into()),
+            Error::NoVersion { .. } => Some("minicrit adapters history NAME".into()),
+            Error::Endpoint { .. } => Some("check the address and that the server runs: curl URL/models".into()),
             Error::EmptyRationale => Some("give the argument as TEXT, with --file, or on standard input".into()),
             Error::NoVerdict { .. } => Some("the model may not be made for this: try --prompt expert".into()),
             Error::NoTokenizer { .. } => Some("put its tokenizer.json beside the weights".into()),

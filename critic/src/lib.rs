@@ -13,7 +13,9 @@ pub mod critique;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod gate;
 mod jsonl;
+pub mod versions;
 pub mod taxonomy;
 
 pub use error::Error;

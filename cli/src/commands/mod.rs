@@ -2,8 +2,13 @@
 
 mod bench;
 mod completions;
+mod critic;
+mod critic_data;
+mod critique;
 mod doctor;
+mod eval;
 mod list;
+mod promotion;
 mod run;
 mod score;
 mod show;
@@ -22,7 +27,7 @@ use crate::{
     errors::Failure,
     printer,
     settings::{
-        BenchSettings, Compute, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
+        BenchSettings, Compute, CritiqueSettings, EvalSettings, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
     },
 };
 
@@ -33,6 +38,10 @@ pub enum Status {
     Done,
     /// A check found something wrong.
     Failed,
+    /// A verdict that `--fail-on` names.
+    Flawed,
+    /// A threshold was missed.
+    Missed,
     /// Ctrl-C.
     Interrupted,
 }
@@ -43,6 +52,8 @@ impl From<Status> for ExitCode {
         match status {
             Status::Done => ExitCode::SUCCESS,
             Status::Failed => ExitCode::from(exit::FAILED),
+            Status::Flawed => ExitCode::from(exit::FLAWED),
+            Status::Missed => ExitCode::from(exit::MISSED),
             Status::Interrupted => ExitCode::from(exit::INTERRUPTED),
         }
     }
@@ -64,6 +75,17 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             let settings = RunSettings::resolve(*args, environment, registry, in_terminal)?;
             with_threads(&settings.compute, || run::run(&settings, environment))
         }
+        Command::Critique(args) => {
+            let in_terminal = printer::stdin_is_terminal();
+            let settings = CritiqueSettings::resolve(*args, environment, registry, in_terminal)?;
+            with_threads(&settings.critic.compute, || critique::critique(&settings))
+        }
+        Command::Eval(args) => {
+            let settings = EvalSettings::resolve(*args, environment, registry)?;
+            with_threads(&settings.critic.compute, || eval::eval(&settings))
+        }
+        Command::Adapters(args) => promotion::adapters(args.command, environment, registry),
+        Command::Data(args) => critic_data::data(args.command),
         Command::Score(args) => {
             let settings = ScoreSettings::resolve(args, environment, registry)?;
             with_threads(&settings.compute, || score::score(&settings))

@@ -64,6 +64,21 @@ impl Critic {
         Self { backend, style, calibration, taxonomy: Taxonomy::builtin() }
     }
 
+    /// How it asks.
+    pub fn style(&self) -> PromptStyle {
+        self.style
+    }
+
+    /// Asks in another way from now on.
+    pub fn set_style(&mut self, style: PromptStyle) {
+        self.style = style;
+    }
+
+    /// How log-odds become probabilities.
+    pub fn calibration(&self) -> Calibration {
+        self.calibration
+    }
+
     /// The model behind it.
     pub fn backend(&mut self) -> &mut dyn Backend {
         self.backend.as_mut()

@@ -3,9 +3,11 @@
 pub mod backend;
 mod critic;
 mod local;
+pub mod profile;
 mod prompt;
 
 pub use backend::{Backend, Sampling};
 pub use critic::{Critic, Critique, Explanation};
 pub use local::LocalBackend;
+pub use profile::Profile;
 pub use prompt::{Prompt, PromptStyle};

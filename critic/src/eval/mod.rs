@@ -5,11 +5,13 @@ pub mod compare;
 pub mod confusion;
 pub mod html;
 pub mod intervals;
+pub mod judge;
 pub mod metrics;
 pub mod report;
 pub mod run;
 pub mod suite;
 mod svg;
+pub mod sweep;
 
 pub use calibration::{Calibration, Reliability};
 pub use compare::{Comparison, compare};
@@ -18,3 +20,4 @@ pub use intervals::Interval;
 pub use metrics::{Metric, Metrics, Outcome, latency_percentiles};
 pub use report::{ModelReport, Report, Threshold};
 pub use suite::Suite;
+pub use svg::escape;
