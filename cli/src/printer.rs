@@ -193,9 +193,8 @@ impl Bar {
         if !stderr_is_terminal() {
             return Self(None);
         }
-        let style = indicatif::ProgressStyle::with_template(
-            "{msg} {wide_bar} {pos}/{len}, {eta} left",
-        );
+        let style =
+            indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left");
         let bar = indicatif::ProgressBar::new(count as u64).with_message(clean(message));
         Self(Some(match style {
             Ok(style) => bar.with_style(style),

@@ -52,7 +52,8 @@ fn a_batch_keeps_order_and_fields() {
     let home = tempfile::tempdir().unwrap();
     let lines = "{\"id\": 7, \"rationale\": \"We tried it on 3 patients and all recovered, so it always works.\"}\n{\"rationale\": \"Only 3 cases so far, so it is too early to say.\", \"x\": [1]}\n";
     std::fs::write(home.path().join("in.jsonl"), lines).unwrap();
-    let (code, out, err) = run(home.path(), &["critique", "--batch", "in.jsonl", "-o", "out.jsonl"]);
+    let (code, out, err) =
+        run(home.path(), &["critique", "--batch", "in.jsonl", "-o", "out.jsonl"]);
     assert_eq!((code, out.as_str()), (0, ""), "{err}");
     let text = std::fs::read_to_string(home.path().join("out.jsonl")).unwrap();
     let rows: Vec<Value> = text.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
@@ -83,14 +84,25 @@ fn an_evaluation_writes_its_report_and_holds_its_bars() {
     let bars = ["eval", "adversarial", "--limit", "60", "--output", "out", "--min-f1", "1"];
     let (code, out, err) = run(home.path(), &bars);
     assert!(code == 100 && out.contains("METRIC") && err.contains("missed: f1 is"), "{err}");
-    let (code, _, err) = run(home.path(), &["eval", "adversarial", "--output", "out", "--prompt", "analyze"]);
+    let (code, _, err) =
+        run(home.path(), &["eval", "adversarial", "--output", "out", "--prompt", "analyze"]);
     assert!(code == 1 && err.contains("error[other-run]"), "{err}");
 }
 
 #[test]
 fn a_sweep_needs_one_pass_for_all_temperatures() {
     let home = tempfile::tempdir().unwrap();
-    let words = ["eval", "adversarial", "--limit", "40", "--json", "--sweep", "temperature=0,1,4", "--sweep", "prompt=rationale,analyze"];
+    let words = [
+        "eval",
+        "adversarial",
+        "--limit",
+        "40",
+        "--json",
+        "--sweep",
+        "temperature=0,1,4",
+        "--sweep",
+        "prompt=rationale,analyze",
+    ];
     let rows = json(home.path(), &words)["sweep"].clone();
     assert_eq!(rows.as_array().unwrap().len(), 6);
     assert_eq!(rows[0]["p95_ms"], rows[2]["p95_ms"]);
@@ -134,7 +146,16 @@ fn data_is_made_split_counted_and_scored() {
     assert!(std::fs::read_to_string(home.path().join("s.svg")).unwrap().starts_with("<svg"));
     let score = ["data", "score", "all.jsonl", "--scorer", "critique", "--json"];
     assert_eq!(json(home.path(), &score)["kept"], 240);
-    let more = ["data", "hard-examples", "--from", "all.jsonl", "--count", "300", "--output", "more.jsonl"];
+    let more = [
+        "data",
+        "hard-examples",
+        "--from",
+        "all.jsonl",
+        "--count",
+        "300",
+        "--output",
+        "more.jsonl",
+    ];
     assert_eq!(run(home.path(), &more).0, 0);
     let dedup = json(home.path(), &["data", "dedup", "more.jsonl", "--json"]);
     assert!(dedup["read"] == 300 && dedup["duplicates"] == 0);

@@ -82,7 +82,8 @@ impl Case {
             if let Err(what) = case.check(taxonomy) {
                 problems.push(format!("line {line}: {what}"));
             } else if let Some(first) = ids.insert(case.id.clone(), line) {
-                problems.push(format!("line {line}: id `{}` is also that of line {first}", case.id));
+                problems
+                    .push(format!("line {line}: id `{}` is also that of line {first}", case.id));
             }
             cases.push(case);
         }

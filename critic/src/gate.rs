@@ -43,7 +43,9 @@ pub fn decide(base: &[Outcome], candidate: &[Outcome], unanswered: usize, seed: 
 }
 
 fn worse(comparison: &Comparison, metric: Metric) -> Option<String> {
-    let Some(d) = comparison.get(metric) else { return Some(format!("{} is unknown", metric.name())) };
+    let Some(d) = comparison.get(metric) else {
+        return Some(format!("{} is unknown", metric.name()));
+    };
     if d.value.is_nan() {
         return Some(format!("{} could not be measured", metric.name()));
     }
@@ -125,7 +127,8 @@ mod tests {
     fn an_equal_adapter_is_rarely_refused() {
         let refused = (0..60)
             .filter(|&i| {
-                let (a, b) = (scripted(0.85, 0.1, 200, 2 * i + 100), scripted(0.85, 0.1, 200, 2 * i + 101));
+                let (a, b) =
+                    (scripted(0.85, 0.1, 200, 2 * i + 100), scripted(0.85, 0.1, 200, 2 * i + 101));
                 !decide(&a, &b, 0, i).promoted
             })
             .count();

@@ -15,8 +15,8 @@ mod error;
 pub mod eval;
 pub mod gate;
 mod jsonl;
-pub mod versions;
 pub mod taxonomy;
+pub mod versions;
 
 pub use error::Error;
 

@@ -154,7 +154,8 @@ impl Versions {
     fn newest(&self) -> Result<u32> {
         let all = self.folder.join("versions");
         let entries = fs::read_dir(&all).map_err(|source| Error::File { path: all, source })?;
-        let number = |it: std::io::Result<fs::DirEntry>| it.ok()?.file_name().to_str()?.parse().ok();
+        let number =
+            |it: std::io::Result<fs::DirEntry>| it.ok()?.file_name().to_str()?.parse().ok();
         Ok(entries.filter_map(number).max().unwrap_or(0))
     }
 

@@ -105,7 +105,13 @@ impl Backend for Scripted {
             .enumerate()
             .map(|(at, label)| match *label {
                 " valid" => 0.0,
-                " flawed" => if flawed { 2.0 } else { -2.0 },
+                " flawed" => {
+                    if flawed {
+                        2.0
+                    } else {
+                        -2.0
+                    }
+                }
                 " poor" => 1.0,
                 " good" => f64::NAN,
                 _ => -(at as f64),
@@ -160,7 +166,9 @@ fn a_run_goes_on_where_a_kill_stopped_it() {
     .unwrap();
     assert_eq!(made, 100);
     let plain = |list: &[run::CaseResult]| -> Vec<_> {
-        list.iter().map(|it| (it.id.clone(), it.verdict, it.flaw_type.clone(), it.log_odds)).collect()
+        list.iter()
+            .map(|it| (it.id.clone(), it.verdict, it.flaw_type.clone(), it.log_odds))
+            .collect()
     };
     assert_eq!(plain(&resumed), plain(&whole));
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 101);
@@ -201,23 +209,37 @@ fn the_page_and_the_object_hold_the_same_numbers_and_nothing_from_elsewhere() {
 #[test]
 fn pairs_and_improvements_keep_what_the_points_prefer() {
     let case = suite().cases.into_iter().find(|it| it.flaw_type.is_some()).unwrap();
-    let good = format!("Verdict: flawed\nFlaw: {}\nWhy: It rests on far too few cases.\nFix: Collect more.", case.flaw_type.clone().unwrap());
+    let good = format!(
+        "Verdict: flawed\nFlaw: {}\nWhy: It rests on far too few cases.\nFix: Collect more.",
+        case.flaw_type.clone().unwrap()
+    );
     let bad = "It could be better.".to_owned();
     let mut points = |case: &_, text: &str| Ok(pairs::by_rules(case, text));
     let mut backend = Scripted { texts: vec![bad.clone(), good.clone()], at: 0, fails: false };
     let drawing = pairs::Drawing { count: 4, temperature: 1.0, seed: 1 };
     let drawn =
-        pairs::candidates(&mut backend, PromptStyle::Rationale, &case, drawing, &mut points).unwrap();
+        pairs::candidates(&mut backend, PromptStyle::Rationale, &case, drawing, &mut points)
+            .unwrap();
     let row = pairs::pair(&case, &drawn, 1.0).unwrap();
     assert_eq!(row["chosen"][0]["content"], good);
     let too_few = pairs::Drawing { count: 1, ..drawing };
-    assert!(pairs::candidates(&mut backend, PromptStyle::Rationale, &case, too_few, &mut points).is_err());
+    assert!(
+        pairs::candidates(&mut backend, PromptStyle::Rationale, &case, too_few, &mut points)
+            .is_err()
+    );
 
     let run = |texts: [&String; 3], points: &mut pairs::Points<'_>| {
         let texts = texts.map(Clone::clone).to_vec();
         let mut backend = Scripted { texts, at: 0, fails: false };
-        improve::improve(&mut backend, PromptStyle::Rationale, &case, improve::CONSTITUTION, 0.5, points)
-            .unwrap()
+        improve::improve(
+            &mut backend,
+            PromptStyle::Rationale,
+            &case,
+            improve::CONSTITUTION,
+            0.5,
+            points,
+        )
+        .unwrap()
     };
     assert!(run([&bad, &bad, &good], &mut points).pair.is_some());
     assert!(run([&good, &bad, &bad], &mut points).pair.is_none());

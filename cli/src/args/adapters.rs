@@ -77,7 +77,9 @@ pub struct PromoteArgs {
 
 /// Arguments of `adapters history`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  minicrit adapters history critic-trading\n  minicrit adapters history critic-trading --json")]
+#[command(
+    after_help = "Examples:\n  minicrit adapters history critic-trading\n  minicrit adapters history critic-trading --json"
+)]
 pub struct HistoryArgs {
     /// The name
     pub name: String,
@@ -89,7 +91,9 @@ pub struct HistoryArgs {
 
 /// Arguments of `adapters rollback`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  minicrit adapters rollback critic-trading\n  minicrit adapters rollback critic-trading --to 3")]
+#[command(
+    after_help = "Examples:\n  minicrit adapters rollback critic-trading\n  minicrit adapters rollback critic-trading --to 3"
+)]
 pub struct RollbackArgs {
     /// The name
     pub name: String,

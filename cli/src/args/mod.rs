@@ -16,10 +16,10 @@ mod tokenize;
 pub use adapters::{AdaptersArgs, AdaptersCommand, HistoryArgs, PromoteArgs, RollbackArgs};
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
-pub use critique::{CriticArgs, CritiqueArgs};
 pub use critic_data::{
     DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
 };
+pub use critique::{CriticArgs, CritiqueArgs};
 pub use data::{DataArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
 pub use run::RunArgs;

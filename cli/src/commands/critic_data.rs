@@ -83,10 +83,8 @@ fn flaws(FlawsArgs { json }: FlawsArgs) -> anyhow::Result<()> {
     if json {
         return printer::json(&json!({ "flaws": flaws }));
     }
-    let rows: Vec<_> = flaws
-        .iter()
-        .map(|it| [it.name.clone(), it.group.clone(), it.definition.clone()])
-        .collect();
+    let rows: Vec<_> =
+        flaws.iter().map(|it| [it.name.clone(), it.group.clone(), it.definition.clone()]).collect();
     Ok(printer::data(&printer::table(["FLAW", "GROUP", "DEFINITION"], &rows))?)
 }
 
@@ -174,7 +172,11 @@ fn score(args: ScoreTextArgs) -> anyhow::Result<()> {
     }
     let mean = scores.iter().map(|it| it.score).sum::<f64>() / scores.len() as f64;
     if json {
-        let list = if explain { json!(scores) } else { json!(scores.iter().map(|it| it.score).collect::<Vec<_>>()) };
+        let list = if explain {
+            json!(scores)
+        } else {
+            json!(scores.iter().map(|it| it.score).collect::<Vec<_>>())
+        };
         return printer::json(
             &json!({ "read": scores.len(), "kept": kept.len(), "mean": mean, "scores": list }),
         );
@@ -186,7 +188,8 @@ fn score(args: ScoreTextArgs) -> anyhow::Result<()> {
             printer::data(&format!("{:>4}  {:>4.1}  {}", at + 1, score.score, reasons.join(", ")))?;
         }
     }
-    let line = format!("{} texts, mean {mean:.2}, {} with at least {min}", scores.len(), kept.len());
+    let line =
+        format!("{} texts, mean {mean:.2}, {} with at least {min}", scores.len(), kept.len());
     Ok(printer::data(&line)?)
 }
 

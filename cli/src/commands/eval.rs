@@ -117,8 +117,16 @@ fn judge_all(
         !answering.interrupted()
     })?;
     if results.len() < suite.cases.len() {
-        let how = if file.is_some() { "run the same command to go on" } else { "nothing was kept: pass --output to be able to go on" };
-        printer::note(&format!("stopped after {} of {} cases; {how}", results.len(), suite.cases.len()));
+        let how = if file.is_some() {
+            "run the same command to go on"
+        } else {
+            "nothing was kept: pass --output to be able to go on"
+        };
+        printer::note(&format!(
+            "stopped after {} of {} cases; {how}",
+            results.len(),
+            suite.cases.len()
+        ));
         return Ok(None);
     }
     Ok(Some(results))
@@ -173,7 +181,10 @@ fn poor_explanations(
         bar.set(at + 1);
     }
     if unanswered > 0 {
-        printer::note(&format!("the judge gave no usable answer on {unanswered} of {} explanations", sampled.len()));
+        printer::note(&format!(
+            "the judge gave no usable answer on {unanswered} of {} explanations",
+            sampled.len()
+        ));
     }
     Ok(poor)
 }
@@ -235,7 +246,13 @@ fn print(report: &Report) -> anyhow::Result<()> {
             .map(|it| {
                 let (value, interval) = model.metric(it);
                 let arrow = if it.higher_is_better() { "up" } else { "down" };
-                [it.name().into(), arrow.into(), fixed(value), fixed(interval.low), fixed(interval.high)]
+                [
+                    it.name().into(),
+                    arrow.into(),
+                    fixed(value),
+                    fixed(interval.low),
+                    fixed(interval.high),
+                ]
             })
             .collect();
         let [p50, p95, p99] = model.latency_ms;
@@ -315,7 +332,10 @@ fn run_sweep(settings: &EvalSettings, suite: &Suite) -> anyhow::Result<Status> {
     for style in styles {
         critic.set_style(style);
         let of = CriticSettings { style, ..settings.critic.clone() };
-        let file = settings.output.as_ref().map(|it: &PathBuf| it.join(format!("cases-{}.jsonl", style.name())));
+        let file = settings
+            .output
+            .as_ref()
+            .map(|it: &PathBuf| it.join(format!("cases-{}.jsonl", style.name())));
         let Some(results) = judge_all(&mut critic, &of, suite, file.as_deref())? else {
             return Ok(Status::Interrupted);
         };

@@ -27,7 +27,8 @@ use crate::{
     errors::Failure,
     printer,
     settings::{
-        BenchSettings, Compute, CritiqueSettings, EvalSettings, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
+        BenchSettings, Compute, CritiqueSettings, EvalSettings, RunSettings, ScoreSettings,
+        TokenizeSettings, model_or_default,
     },
 };
 

@@ -65,14 +65,18 @@ fn promote(
         CriticSettings::of(model.clone(), Compute { adapter, ..compute.clone() }, style)
     };
     let candidate = with(Some(adapter_dir.clone()), style)?;
-    let mut rivals =
-        vec![("base", with(None, Some(candidate.style))?), ("prompt only", with(None, Some(PromptStyle::Expert))?)];
+    let mut rivals = vec![
+        ("base", with(None, Some(candidate.style))?),
+        ("prompt only", with(None, Some(PromptStyle::Expert))?),
+    ];
     if let Some(current) = versions.current()? {
         rivals.push(("in use", with(Some(versions.path(current)), style)?));
     }
     let mut judged = Vec::new();
     with_threads(&compute, || {
-        for (role, settings) in rivals.iter().map(|it| (it.0, &it.1)).chain([("candidate", &candidate)]) {
+        for (role, settings) in
+            rivals.iter().map(|it| (it.0, &it.1)).chain([("candidate", &candidate)])
+        {
             judged.push((role, measure(settings, &suite, seed)?));
         }
         Ok(Status::Done)

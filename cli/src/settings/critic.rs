@@ -195,7 +195,8 @@ impl EvalSettings {
         let compare = match compare {
             None => None,
             Some(name) => {
-                let adapter = compare_adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
+                let adapter =
+                    compare_adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
                 let compute = Compute { adapter, ..compute.clone() };
                 Some(match name.as_str() {
                     // The bare model is asked as its adapter is: the adapter makes the difference.
@@ -257,8 +258,9 @@ fn bars(args: ThresholdArgs) -> Result<Vec<Threshold>, Failure> {
 
 fn parse_sweep(text: &str) -> anyhow::Result<Sweep> {
     let bad = |what: &str| {
-        Failure::usage("bad-sweep", format!("{what}: `{text}`"))
-            .hint("--sweep temperature=0,0.5,1 or --sweep prompt=rationale,expert or --sweep cot=off,on")
+        Failure::usage("bad-sweep", format!("{what}: `{text}`")).hint(
+            "--sweep temperature=0,0.5,1 or --sweep prompt=rationale,expert or --sweep cot=off,on",
+        )
     };
     let (name, values) = text.split_once('=').ok_or_else(|| bad("a sweep is NAME=VALUE,VALUE"))?;
     let values: Vec<&str> = values.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
@@ -267,12 +269,16 @@ fn parse_sweep(text: &str) -> anyhow::Result<Sweep> {
     }
     match name {
         "temperature" => {
-            let number = |it: &&str| it.parse().ok().filter(|it: &f64| it.is_finite() && *it >= 0.0);
+            let number =
+                |it: &&str| it.parse().ok().filter(|it: &f64| it.is_finite() && *it >= 0.0);
             let values: Option<Vec<f64>> = values.iter().map(number).collect();
-            Ok(Sweep::Temperature(values.ok_or_else(|| bad("a temperature is a number from 0 up"))?))
+            Ok(Sweep::Temperature(
+                values.ok_or_else(|| bad("a temperature is a number from 0 up"))?,
+            ))
         }
         "prompt" => {
-            let styles: Result<Vec<_>, _> = values.iter().map(|it| PromptStyle::parse(it)).collect();
+            let styles: Result<Vec<_>, _> =
+                values.iter().map(|it| PromptStyle::parse(it)).collect();
             Ok(Sweep::Prompt(styles?))
         }
         "cot" => {

@@ -153,11 +153,11 @@ impl Critic {
         };
         let messages = self.style.messages(rationale, self.taxonomy);
         let prompt = Prompt { messages, answer: begun };
-        let sampling =
-            Sampling { temperature, seed, ..Sampling::greedy(EXPLANATION_TOKENS) };
+        let sampling = Sampling { temperature, seed, ..Sampling::greedy(EXPLANATION_TOKENS) };
         let text = self.backend.generate(&prompt, &sampling)?;
         let (why, rest) = text.split_once("\nFix:").unwrap_or((&text, ""));
-        let first_line = |text: &str| text.trim().lines().next().unwrap_or_default().trim().to_owned();
+        let first_line =
+            |text: &str| text.trim().lines().next().unwrap_or_default().trim().to_owned();
         let known = flaw.and_then(|it| self.taxonomy.find(it));
         let or = |said: String, otherwise: Option<&String>| match said.is_empty() {
             true => otherwise.cloned().unwrap_or_default(),

@@ -44,8 +44,7 @@ impl LocalBackend {
         new_sequence: NewSequence,
     ) -> Result<Self> {
         let tokenizer = model.tokenizer.clone();
-        let tokenizer =
-            tokenizer.ok_or_else(|| Error::NoTokenizer { model: name.to_owned() })?;
+        let tokenizer = tokenizer.ok_or_else(|| Error::NoTokenizer { model: name.to_owned() })?;
         Ok(Self {
             name: name.to_owned(),
             tokenizer,
@@ -124,10 +123,8 @@ impl Backend for LocalBackend {
         self.sequence.truncate(reused);
         self.sequence.extend(&head[reused..], 0)?;
         // The last token of a label predicts nothing that is asked for.
-        let fed: Vec<Vec<u32>> = answers
-            .iter()
-            .map(|it| [&[last], &it[shared..it.len() - 1]].concat())
-            .collect();
+        let fed: Vec<Vec<u32>> =
+            answers.iter().map(|it| [&[last], &it[shared..it.len() - 1]].concat()).collect();
         let mut scores = vec![0.0; labels.len()];
         self.sequence.branch(&fed, &mut |index, row, logits| {
             scores[index] += log_probability(logits, answers[index][shared + row]);

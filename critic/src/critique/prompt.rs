@@ -68,7 +68,10 @@ impl PromptStyle {
                 vec![Message::new("user", text)]
             }
             PromptStyle::Expert => {
-                vec![Message::new("system", instructions(taxonomy)), Message::new("user", rationale)]
+                vec![
+                    Message::new("system", instructions(taxonomy)),
+                    Message::new("user", rationale),
+                ]
             }
             PromptStyle::Cot => {
                 let text = format!(

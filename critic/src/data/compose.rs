@@ -55,7 +55,9 @@ pub(super) fn compose(
     let fitting: Vec<&Argument> = clauses
         .arguments
         .iter()
-        .filter(|it| label == Verdict::Valid && kind != Kind::CognitiveBias || kind.is_in(&it.kinds))
+        .filter(|it| {
+            label == Verdict::Valid && kind != Kind::CognitiveBias || kind.is_in(&it.kinds)
+        })
         .collect();
     let argument = *draws.one(&fitting);
     let values = Values::draw(domain, split, draws);

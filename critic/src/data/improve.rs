@@ -58,11 +58,15 @@ pub fn improve(
     let first = ask(messages.clone())?;
     let mut turns = messages;
     turns.push(Message::new("assistant", first.as_str()));
-    let question = format!("Which of these principles does your critique not keep?\n{constitution}");
+    let question =
+        format!("Which of these principles does your critique not keep?\n{constitution}");
     turns.push(Message::new("user", question));
     let lacks = ask(turns.clone())?;
     turns.push(Message::new("assistant", lacks));
-    turns.push(Message::new("user", "Write the critique again so that it keeps all of them, in the same form."));
+    turns.push(Message::new(
+        "user",
+        "Write the critique again so that it keeps all of them, in the same form.",
+    ));
     let second = ask(turns)?;
     let first = Candidate { score: points(case, &first)?, text: first };
     let second = Candidate { score: points(case, &second)?, text: second };

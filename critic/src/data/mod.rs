@@ -16,7 +16,7 @@ mod text_score;
 mod values;
 mod variants;
 
-pub use clauses::{Argument, Clauses, Split, Sound};
+pub use clauses::{Argument, Clauses, Sound, Split};
 pub use compose::Composed;
 pub use draws::Draws;
 pub use hard_examples::{Difficulty, HardExample, HardExamples, Kind, Plan};

@@ -92,14 +92,14 @@ pub fn by_rules(case: &Case, text: &str) -> f64 {
     };
     let verdict = line("Verdict:");
     let right_verdict = verdict.as_deref() == Some(case.label.as_str());
-    let named = line("Flaw:").and_then(|it| Taxonomy::builtin().find(&it)).map(|it| it.name.as_str());
+    let named =
+        line("Flaw:").and_then(|it| Taxonomy::builtin().find(&it)).map(|it| it.name.as_str());
     let right_flaw = named == case.flaw_type.as_deref();
     let form = Scorer::Critique.score(text).score;
     let truth = f64::from(u8::from(right_verdict)) * 10.0
         + f64::from(u8::from(right_verdict && right_flaw)) * 5.0;
     form + truth
 }
-
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

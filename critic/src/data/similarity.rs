@@ -67,7 +67,9 @@ fn runs(text: &str) -> HashSet<u64> {
     let words: Vec<u64> = text
         .split(|it: char| !it.is_alphanumeric())
         .filter(|it| !it.is_empty())
-        .map(|it| it.to_lowercase().bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| mix(h ^ u64::from(b))))
+        .map(|it| {
+            it.to_lowercase().bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| mix(h ^ u64::from(b)))
+        })
         .collect();
     let hash = |run: &[u64]| run.iter().fold(run.len() as u64, |h, it| mix(h.rotate_left(7) ^ it));
     if words.len() < RUN {

@@ -41,7 +41,8 @@ impl Stats {
         for row in rows.values() {
             for column in COLUMNS {
                 if let Some(value) = row.get(column).and_then(|it| it.as_str()) {
-                    *columns.entry(column.into()).or_default().entry(value.into()).or_default() += 1;
+                    *columns.entry(column.into()).or_default().entry(value.into()).or_default() +=
+                        1;
                 }
             }
         }
@@ -87,7 +88,10 @@ impl Stats {
         );
         let mut y = LINE;
         for (title, counts) in groups {
-            out += &format!("<text x=\"12\" y=\"{y}\" font-weight=\"600\" fill=\"#222\">{}</text>", escape(title));
+            out += &format!(
+                "<text x=\"12\" y=\"{y}\" font-weight=\"600\" fill=\"#222\">{}</text>",
+                escape(title)
+            );
             y += LINE;
             let most = counts.iter().map(|it| it.1).max().unwrap_or(1).max(1);
             for (name, count) in counts {

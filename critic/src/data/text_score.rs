@@ -139,7 +139,10 @@ fn critique(text: &str) -> Vec<(&'static str, f64)> {
         ("at most 120 words", points(words(&lower).count() <= 120, 1.0)),
         ("vague", points(VAGUE.iter().any(|it| lower.contains(it)), -2.0)),
         ("first person", points(first_person, -1.0)),
-        ("repeats itself", penalties(text).iter().filter(|it| it.0 == "repeats itself").map(|it| it.1).sum()),
+        (
+            "repeats itself",
+            penalties(text).iter().filter(|it| it.0 == "repeats itself").map(|it| it.1).sum(),
+        ),
     ]
 }
 
@@ -160,7 +163,10 @@ mod tests {
         let score = |text: &str| Scorer::Seed003.score(text).score;
         assert_eq!(score(""), 7.0);
         assert_eq!(score("No. No! No?"), 7.5);
-        let rich = format!("\"Hush,\" said the quiet, pale man. {} It ended. It was over.", "The road went on. ".repeat(10));
+        let rich = format!(
+            "\"Hush,\" said the quiet, pale man. {} It ended. It was over.",
+            "The road went on. ".repeat(10)
+        );
         assert_eq!(score(&rich), 9.3);
     }
 
@@ -170,7 +176,11 @@ mod tests {
         assert_eq!(score(""), 0.0);
         assert!(score("I can't help with that.") < KEEP);
         assert!(score(&"the same words again ".repeat(20)) < KEEP);
-        assert!(score("A calm, bright morning. The boat left. Nobody spoke until the island came in sight.") >= KEEP);
+        assert!(
+            score(
+                "A calm, bright morning. The boat left. Nobody spoke until the island came in sight."
+            ) >= KEEP
+        );
     }
 
     #[test]
@@ -179,7 +189,12 @@ mod tests {
             let critique = example.unwrap().critique();
             assert_eq!(Scorer::Critique.score(&critique).score, 10.0, "{critique}");
         }
-        for bad in ["", "It could be better.", "Verdict: flawed\nFlaw: bad luck\nWhy: no", "Verdict: valid\nFlaw: sunk cost\nWhy: I think so."] {
+        for bad in [
+            "",
+            "It could be better.",
+            "Verdict: flawed\nFlaw: bad luck\nWhy: no",
+            "Verdict: valid\nFlaw: sunk cost\nWhy: I think so.",
+        ] {
             assert!(Scorer::Critique.score(bad).score < KEEP, "{bad}");
         }
     }

@@ -65,8 +65,7 @@ const SLOTS: [(&str, &[&str]); 21] = [
     ("pool", &["pool"]),
 ];
 
-const SMALL: [&str; 9] =
-    ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+const SMALL: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 /// The values of every slot for one item.
 #[derive(Debug, Clone)]

@@ -167,8 +167,7 @@ mod tests {
     fn outcomes(scores: &[(f64, Verdict)], calibration: Calibration) -> Vec<Outcome> {
         let one = |&(log_odds, label): &(f64, Verdict)| {
             let flawed_probability = calibration.probability(log_odds);
-            let verdict =
-                if flawed_probability > 0.5 { Verdict::Flawed } else { Verdict::Valid };
+            let verdict = if flawed_probability > 0.5 { Verdict::Flawed } else { Verdict::Valid };
             Outcome {
                 label,
                 flaw_type: None,

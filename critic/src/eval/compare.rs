@@ -58,9 +58,8 @@ pub fn compare(first: &[Outcome], second: &[Outcome], seed: u64) -> Comparison {
     let mut samples = vec![Vec::with_capacity(SAMPLES); Metric::ALL.len()];
     for sample in 0..SAMPLES {
         let picked = resample(first.len(), seed, sample);
-        let draw = |from: &[Outcome]| picked.iter().map(|&it| from[it].clone()).collect::<Vec<_>>();
-        let (a, b) = (draw(first), draw(second));
-        let (a, b): (Vec<&Outcome>, Vec<&Outcome>) = (a.iter().collect(), b.iter().collect());
+        let a: Vec<&Outcome> = picked.iter().map(|&it| &first[it]).collect();
+        let b: Vec<&Outcome> = picked.iter().map(|&it| &second[it]).collect();
         for (metric, values) in std::iter::zip(Metric::ALL, &mut samples) {
             values.push(metric.value(&b) - metric.value(&a));
         }
@@ -119,8 +118,16 @@ pub fn mcnemar(only_first: usize, only_second: usize) -> f64 {
 fn erfc(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.5 * x.abs());
     let terms = [
-        -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398,
-        1.48851587, -0.82215223, 0.17087277,
+        -1.26551223,
+        1.00002368,
+        0.37409196,
+        0.09678418,
+        -0.18628806,
+        0.27886807,
+        -1.13520398,
+        1.48851587,
+        -0.82215223,
+        0.17087277,
     ];
     let poly = terms.iter().rev().fold(0.0, |sum, term| sum * t + term);
     let value = t * (-x * x + poly).exp();

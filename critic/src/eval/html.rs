@@ -42,7 +42,11 @@ pub fn page(report: &Report) -> String {
         report.suite.cases.len(),
         escape(&report.suite.name),
         report.suite.cases.iter().filter(|it| it.flaw_type.is_none()).count(),
-        if subject.failed() > 0 { format!("; {} got no answer", subject.failed()) } else { String::new() },
+        if subject.failed() > 0 {
+            format!("; {} got no answer", subject.failed())
+        } else {
+            String::new()
+        },
         super::intervals::SAMPLES,
     );
     tiles(&mut out, subject);
@@ -85,7 +89,10 @@ fn tiles(out: &mut String, model: &ModelReport) {
     }
     let p95 = model.latency_ms[1];
     let value = if p95.is_nan() { "–".into() } else { format!("{p95:.1} ms") };
-    let _ = write!(out, "<div class=\"tile\"><b>{value}</b><span>a verdict, 95th percentile</span></div></div>");
+    let _ = write!(
+        out,
+        "<div class=\"tile\"><b>{value}</b><span>a verdict, 95th percentile</span></div></div>"
+    );
 }
 
 fn metrics(out: &mut String, report: &Report) {
@@ -115,7 +122,8 @@ fn metrics(out: &mut String, report: &Report) {
             );
         }
         if let Some(d) = report.comparison.as_ref().and_then(|it| it.get(metric)) {
-            let _ = write!(out, "<td class=\"n\">{:+.3}</td><td class=\"n\">{:.4}</td>", d.value, d.p);
+            let _ =
+                write!(out, "<td class=\"n\">{:+.3}</td><td class=\"n\">{:.4}</td>", d.value, d.p);
         }
         out.push_str("</tr>");
     }
@@ -131,7 +139,9 @@ fn metrics(out: &mut String, report: &Report) {
 }
 
 fn groups(model: &ModelReport, report: &Report) -> String {
-    let mut out = String::from("<table><tr><th>Kind</th><th class=\"n\">right</th><th class=\"n\">of</th><th class=\"n\">share</th></tr>");
+    let mut out = String::from(
+        "<table><tr><th>Kind</th><th class=\"n\">right</th><th class=\"n\">of</th><th class=\"n\">share</th></tr>",
+    );
     let by_kind = model.accuracy_by(&report.suite, |it| it.kind.clone());
     let by_domain = model.accuracy_by(&report.suite, |it| it.domain.clone());
     for (name, (right, count)) in by_kind.into_iter().chain(by_domain) {
@@ -156,7 +166,8 @@ fn errors(out: &mut String, report: &Report) {
     out.push_str("<div class=\"scroll\"><table><tr><th>Error</th><th>Truth</th><th>Said</th><th>Rationale</th></tr>");
     for (kind, case) in errors.iter().take(SHOWN_ERRORS) {
         let said = subject.results.iter().find(|it| it.id == case.id);
-        let said = said.and_then(|it| Some(it.flaw_type.as_deref().unwrap_or(it.verdict?.as_str())));
+        let said =
+            said.and_then(|it| Some(it.flaw_type.as_deref().unwrap_or(it.verdict?.as_str())));
         let _ = write!(
             out,
             "<tr><td><span class=\"tag\">{}</span></td><td>{}</td><td>{}</td><td>{}</td></tr>",

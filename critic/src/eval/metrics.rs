@@ -141,8 +141,12 @@ impl Metric {
     /// Its value over `outcomes`; NaN where there is nothing to measure.
     pub fn value(self, outcomes: &[&Outcome]) -> f64 {
         let counts = Counts::of(outcomes.iter().copied());
-        let Counts { true_positive: tp, false_positive: fp, true_negative: tn, false_negative: fn_ } =
-            counts;
+        let Counts {
+            true_positive: tp,
+            false_positive: fp,
+            true_negative: tn,
+            false_negative: fn_,
+        } = counts;
         match self {
             Metric::Accuracy => ratio(tp + tn, outcomes.len()),
             Metric::Precision => ratio(tp, tp + fp),
@@ -190,8 +194,8 @@ fn kappa(counts: Counts) -> f64 {
         counts;
     let n = (tp + fp + tn + fn_) as f64;
     let observed = (tp + tn) as f64 / n;
-    let by_chance = ((tp + fp) as f64 * (tp + fn_) as f64 + (tn + fn_) as f64 * (tn + fp) as f64)
-        / (n * n);
+    let by_chance =
+        ((tp + fp) as f64 * (tp + fn_) as f64 + (tn + fn_) as f64 * (tn + fp) as f64) / (n * n);
     (observed - by_chance) / (1.0 - by_chance)
 }
 

@@ -113,11 +113,7 @@ fn judge(critic: &mut Critic, case: &Case) -> CaseResult {
 
 /// Opens a log to append to, after reading what an earlier run left. A line that a kill cut short
 /// is dropped.
-fn open_log(
-    path: &Path,
-    header: &Header,
-    known: &mut HashMap<String, CaseResult>,
-) -> Result<File> {
+fn open_log(path: &Path, header: &Header, known: &mut HashMap<String, CaseResult>) -> Result<File> {
     let failed = |source| Error::File { path: path.to_path_buf(), source };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -141,12 +137,8 @@ fn open_log(
             }
         }
     }
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed)?;
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(failed)?;
     file.set_len(whole as u64).map_err(failed)?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).map_err(failed)?;
     if whole == 0 {

@@ -1,11 +1,7 @@
 //! Verdicts drawn at a temperature, out of log-odds that are known already.
 
 use super::run::CaseResult;
-use crate::{
-    case::Verdict,
-    data::Draws,
-    eval::calibration::sigmoid,
-};
+use crate::{case::Verdict, data::Draws, eval::calibration::sigmoid};
 
 /// What `results` would have been had each verdict been drawn with this temperature instead of
 /// taken as the more probable one. At 0 they are as they are.

@@ -41,11 +41,8 @@ impl Sequence {
         }
         let mut copies: Vec<KvCache> = branches.iter().map(|_| self.cache.clone()).collect();
         let mut caches: Vec<&mut KvCache> = copies.iter_mut().collect();
-        let spans = branches.iter().map(|it| Span {
-            start: held,
-            len: it.len(),
-            total: held + it.len(),
-        });
+        let spans =
+            branches.iter().map(|it| Span { start: held, len: it.len(), total: held + it.len() });
         let rows = Rows::new(spans.collect());
         let ids = branches.concat();
         if ids.is_empty() {
