@@ -91,6 +91,14 @@ pub enum Error {
         /// What happened.
         what: String,
     },
+    /// A user's scoring program that failed or printed no number.
+    #[error("`{program}`: {what}")]
+    ScoreCommand {
+        /// The program.
+        program: String,
+        /// What happened.
+        what: String,
+    },
     /// A rationale without a word.
     #[error("the rationale is empty")]
     EmptyRationale,
@@ -150,6 +158,7 @@ impl NamedError for Error {
             Error::Refused { .. } => "not-promoted",
             Error::NoVersion { .. } => "no-version",
             Error::Endpoint { .. } => "endpoint",
+            Error::ScoreCommand { .. } => "score-command",
             Error::EmptyRationale => "empty-rationale",
             Error::NoVerdict { .. } => "no-verdict",
             Error::NoTokenizer { .. } => "no-tokenizer",
@@ -179,6 +188,7 @@ impl NamedError for Error {
             Error::Refused { .. } => Some("minicrit eval SUITE --adapter DIR --compare base --output report shows where".into()),
             Error::NoVersion { .. } => Some("minicrit adapters history NAME".into()),
             Error::Endpoint { .. } => Some("check the address and that the server runs: curl URL/models".into()),
+            Error::ScoreCommand { .. } => Some("it gets one JSON object on standard input and prints one number".into()),
             Error::EmptyRationale => Some("give the argument as TEXT, with --file, or on standard input".into()),
             Error::NoVerdict { .. } => Some("the model may not be made for this: try --prompt expert".into()),
             Error::NoTokenizer { .. } => Some("put its tokenizer.json beside the weights".into()),

@@ -15,6 +15,7 @@ mod error;
 pub mod eval;
 pub mod gate;
 mod jsonl;
+pub mod log;
 pub mod taxonomy;
 pub mod versions;
 

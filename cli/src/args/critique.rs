@@ -62,6 +62,11 @@ pub struct CriticArgs {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
 
+    /// Ask an OpenAI-compatible server at this address instead, such as http://127.0.0.1:8000/v1;
+    /// --model is the model's name there [env: MINICRIT_ENDPOINT_KEY]
+    #[arg(long, value_name = "URL", requires = "model", conflicts_with = "adapter")]
+    pub endpoint: Option<String>,
+
     /// How the argument is put to the model: rationale, analyze, expert or cot [default: rationale
     /// for the built-in model and with --adapter, else expert]
     #[arg(long, value_name = "STYLE")]

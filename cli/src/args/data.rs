@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::critic_data::{
-    DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
+use super::{
+    critic_data::{DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs},
+    model_data::{ImproveArgs, PairsArgs},
 };
 
 const EXAMPLES: &str = "\
@@ -26,6 +27,10 @@ pub struct DataArgs {
 pub enum DataCommand {
     /// Generate labelled rationales on which critics go wrong
     HardExamples(HardExamplesArgs),
+    /// Make preference pairs of a model's critiques
+    PreferencePairs(Box<PairsArgs>),
+    /// Let a model improve its critiques by principles
+    Improve(Box<ImproveArgs>),
     /// Print the flaws that a critic can name
     Flaws(FlawsArgs),
     /// Remove repeated and nearly repeated rows

@@ -7,6 +7,8 @@ mod critic_data;
 mod critique;
 mod data;
 mod eval;
+mod model_data;
+mod pull;
 mod run;
 pub mod sampling;
 mod score;
@@ -22,6 +24,8 @@ pub use critic_data::{
 pub use critique::{CriticArgs, CritiqueArgs};
 pub use data::{DataArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
+pub use model_data::{ImproveArgs, PairsArgs, ScoringArgs};
+pub use pull::{PullArgs, PullWhen};
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;
@@ -89,6 +93,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Measure speed and memory of a model on this machine
     Bench(BenchArgs),
+    /// Fetch a model from the hub
+    Pull(PullArgs),
     /// List the models that minicrit knows by name
     #[command(visible_alias = "ls")]
     List(ListArgs),

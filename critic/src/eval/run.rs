@@ -1,19 +1,15 @@
 //! A critic over a suite, case by case; a run that was killed goes on where it stopped.
 
-use std::{
-    collections::HashMap,
-    fs::{File, OpenOptions},
-    io::Write,
-    path::Path,
-};
+use std::{collections::HashMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, suite::Suite};
 use crate::{
-    Error, Result,
+    Result,
     case::{Case, Verdict},
     critique::Critic,
+    log::Log,
 };
 
 /// What a critic said about one case, as a line of a file.
@@ -63,19 +59,23 @@ pub fn run(
         suite_hash: suite.content_hash(),
         model: model.to_owned(),
     };
-    let mut known = HashMap::new();
-    let mut log = match file {
-        Some(path) => Some((path, open_log(path, &header, &mut known)?)),
-        None => None,
-    };
+    let mut known: HashMap<String, CaseResult> = HashMap::new();
+    let mut log = None;
+    if let Some(path) = file {
+        let (opened, finished) = Log::open::<Header, CaseResult>(path, &header)?;
+        // What failed is tried again.
+        let good = finished.into_iter().filter(|it| it.error.is_none());
+        known.extend(good.map(|it| (it.id.clone(), it)));
+        log = Some(opened);
+    }
     let mut results = Vec::with_capacity(suite.cases.len());
     for case in &suite.cases {
         let result = match known.remove(&case.id) {
             Some(result) => result,
             None => {
                 let result = judge(critic, case);
-                if let Some((path, log)) = &mut log {
-                    append(path, log, &result)?;
+                if let Some(log) = &mut log {
+                    log.append(&result)?;
                 }
                 result
             }
@@ -109,49 +109,6 @@ fn judge(critic: &mut Critic, case: &Case) -> CaseResult {
             error: Some(error.to_string()),
         },
     }
-}
-
-/// Opens a log to append to, after reading what an earlier run left. A line that a kill cut short
-/// is dropped.
-fn open_log(path: &Path, header: &Header, known: &mut HashMap<String, CaseResult>) -> Result<File> {
-    let failed = |source| Error::File { path: path.to_path_buf(), source };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut whole = 0;
-    let mut lines = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
-    if let Some(first) = lines.next() {
-        let found: Option<Header> = serde_json::from_str(first).ok();
-        if found.as_ref() != Some(header) {
-            return Err(Error::OtherRun { path: path.to_path_buf() });
-        }
-        whole += first.len();
-        for line in lines {
-            let Ok(result) = serde_json::from_str::<CaseResult>(line) else { break };
-            whole += line.len();
-            // What failed is tried again.
-            if result.error.is_none() {
-                known.insert(result.id.clone(), result);
-            }
-        }
-    }
-    let mut file =
-        OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(failed)?;
-    file.set_len(whole as u64).map_err(failed)?;
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).map_err(failed)?;
-    if whole == 0 {
-        append(path, &mut file, header)?;
-    }
-    Ok(file)
-}
-
-fn append(path: &Path, file: &mut File, value: &impl Serialize) -> Result<()> {
-    let mut line = serde_json::to_string(value).expect("invariant: a plain struct");
-    line.push('\n');
-    file.write_all(line.as_bytes())
-        .map_err(|source| Error::File { path: path.to_path_buf(), source })
 }
 
 /// Verdicts with their truth; cases that met an error are left out.
