@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use minicrit_hub::atomic_file::{self, Readers};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, gate::Decision};
@@ -160,15 +161,9 @@ impl Versions {
     }
 
     fn point_at(&self, version: u32) -> Result<()> {
-        let (path, part) = (self.folder.join("current"), self.folder.join(".current.part"));
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::File::create(&part)?;
-            writeln!(file, "{version}")?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
-        };
-        write().map_err(|source| Error::File { path: path.clone(), source })?;
-        sync_folder(&self.folder)
+        let path = self.folder.join("current");
+        atomic_file::write(&path, Readers::Umask, |file| writeln!(file, "{version}"))
+            .map_err(|source: std::io::Error| Error::File { path: path.clone(), source })
     }
 
     fn remember(&self, change: &Change) -> Result<()> {

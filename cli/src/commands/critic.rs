@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use minicrit_critic::critique::{Backend, Critic, LocalBackend};
+use minicrit_critic::critique::{Backend, Critic, Endpoint, LocalBackend};
 use minicrit_engine::chat::{Isolation, RenderOptions};
 
 use crate::{model::Loaded, settings::CriticSettings};
@@ -20,6 +20,9 @@ pub fn open(settings: &CriticSettings) -> anyhow::Result<Critic> {
 /// # Errors
 /// As [`open`].
 pub fn backend(settings: &CriticSettings) -> anyhow::Result<Box<dyn Backend>> {
+    if let Some(endpoint) = &settings.endpoint {
+        return Ok(Box::new(Endpoint::new(endpoint.clone())));
+    }
     let loaded = Arc::new(Loaded::open(&settings.model, &settings.compute)?);
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("minicrit"));
     let template = loaded.model.template.clone();

@@ -10,6 +10,7 @@ use minicrit_critic::{
     data::{HardExamples, Kind, Plan, Rows, Scorer, Split, Stats, domains, text_of, variants},
     taxonomy::Taxonomy,
 };
+use minicrit_hub::atomic_file;
 use serde_json::{Value, json};
 
 use super::Status;
@@ -17,7 +18,7 @@ use crate::{
     args::{
         DataCommand, DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
     },
-    atomic_file, errors, printer,
+    errors, printer,
 };
 
 /// Does what was typed.
@@ -32,6 +33,9 @@ pub fn data(command: DataCommand) -> anyhow::Result<Status> {
         DataCommand::Split(args) => split(args)?,
         DataCommand::Stats(args) => stats(args)?,
         DataCommand::Score(args) => score(args)?,
+        DataCommand::PreferencePairs(_) | DataCommand::Improve(_) => {
+            unreachable!("invariant: what needs a model has a command of its own")
+        }
     }
     Ok(Status::Done)
 }

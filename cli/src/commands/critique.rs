@@ -12,11 +12,11 @@ use minicrit_critic::{
     data::Rows,
     taxonomy::Taxonomy,
 };
+use minicrit_hub::atomic_file;
 use serde_json::Value;
 
 use super::{Status, critic};
 use crate::{
-    atomic_file,
     errors::{self, Failure},
     printer,
     settings::{CritiqueSettings, Rationales},

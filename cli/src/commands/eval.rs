@@ -13,11 +13,11 @@ use minicrit_critic::{
         sweep,
     },
 };
+use minicrit_hub::atomic_file;
 use serde_json::{Value, json};
 
 use super::{Status, critic};
 use crate::{
-    atomic_file,
     errors::{self, Failure},
     printer,
     settings::{CriticSettings, EvalSettings, Sweep},

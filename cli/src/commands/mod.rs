@@ -24,7 +24,7 @@ use minicrit_engine::chat;
 use minicrit_quant::pool::Threads;
 
 use crate::{
-    args::{self, Command, PullWhen},
+    args::{self, Command, DataCommand, PullWhen},
     catalog::Catalog,
     env::Environment,
     errors::Failure,
@@ -88,15 +88,23 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         }
         Command::Critique(args) => {
             let in_terminal = printer::stdin_is_terminal();
-            let settings = CritiqueSettings::resolve(*args, environment, registry, in_terminal)?;
+            let settings = CritiqueSettings::resolve(*args, environment, catalog, in_terminal)?;
+            fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
             with_threads(&settings.critic.compute, || critique::critique(&settings))
         }
         Command::Eval(args) => {
-            let settings = EvalSettings::resolve(*args, environment, registry)?;
+            let settings = EvalSettings::resolve(*args, environment, catalog)?;
+            fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
             with_threads(&settings.critic.compute, || eval::eval(&settings))
         }
-        Command::Adapters(args) => promotion::adapters(args.command, environment, registry),
-        Command::Data(args) => critic_data::data(args.command),
+        Command::Adapters(args) => promotion::adapters(args.command, environment, catalog),
+        Command::Data(args) => match args.command {
+            DataCommand::PreferencePairs(args) => {
+                model_data::preference_pairs(*args, environment, catalog)
+            }
+            DataCommand::Improve(args) => model_data::improve(*args, environment, catalog),
+            other => critic_data::data(other),
+        },
         Command::Score(args) => {
             let settings = ScoreSettings::resolve(args, environment, catalog)?;
             fetch_if_asked(&settings.model, &settings.compute, environment)?;

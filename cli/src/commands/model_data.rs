@@ -17,14 +17,15 @@ use minicrit_critic::{
     log::Log,
     taxonomy::Taxonomy,
 };
-use minicrit_engine::{chat::Message, registry::Registry};
+use minicrit_engine::chat::Message;
+use minicrit_hub::atomic_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Status, critic, with_threads};
 use crate::{
     args::{ImproveArgs, PairsArgs, ScoringArgs},
-    atomic_file,
+    catalog::Catalog,
     env::Environment,
     errors::{self, Failure},
     model::ModelRef,
@@ -40,15 +41,15 @@ use crate::{
 pub fn preference_pairs(
     args: PairsArgs,
     environment: &Environment,
-    registry: &Registry,
+    catalog: &Catalog,
 ) -> anyhow::Result<Status> {
     let PairsArgs { input, output, candidates, temperature, scoring, critic, compute } = args;
     let compute = Compute::resolve(compute, environment)?;
-    let settings = CriticSettings::resolve(critic, compute.clone(), environment, registry)?;
+    let settings = CriticSettings::resolve(critic, compute.clone(), environment, catalog)?;
     let drawing = Drawing { count: candidates as usize, temperature, seed: scoring.seed };
     let margin = scoring.margin;
     let job = Job::new(&input, &output, &settings, &scoring, format!("pairs {drawing:?}"))?;
-    let judge = judge(&scoring, &compute, registry)?;
+    let judge = judge(&scoring, &compute, catalog)?;
     with_threads(&compute, move || {
         let mut points = Points::open(&scoring, judge.as_ref())?;
         let mut backend = critic::backend(&settings)?;
@@ -70,11 +71,11 @@ pub fn preference_pairs(
 pub fn improve(
     args: ImproveArgs,
     environment: &Environment,
-    registry: &Registry,
+    catalog: &Catalog,
 ) -> anyhow::Result<Status> {
     let ImproveArgs { input, output, constitution, scoring, critic, compute } = args;
     let compute = Compute::resolve(compute, environment)?;
-    let settings = CriticSettings::resolve(critic, compute.clone(), environment, registry)?;
+    let settings = CriticSettings::resolve(critic, compute.clone(), environment, catalog)?;
     let principles = match constitution {
         None => CONSTITUTION.to_owned(),
         Some(path) => {
@@ -83,7 +84,7 @@ pub fn improve(
     };
     let margin = scoring.margin;
     let job = Job::new(&input, &output, &settings, &scoring, format!("improve {principles}"))?;
-    let judge = judge(&scoring, &compute, registry)?;
+    let judge = judge(&scoring, &compute, catalog)?;
     with_threads(&compute, move || {
         let mut points = Points::open(&scoring, judge.as_ref())?;
         let mut backend = critic::backend(&settings)?;
@@ -100,12 +101,12 @@ pub fn improve(
 fn judge(
     scoring: &ScoringArgs,
     compute: &Compute,
-    registry: &Registry,
+    catalog: &Catalog,
 ) -> anyhow::Result<Option<CriticSettings>> {
     let Some(name) = &scoring.judge else { return Ok(None) };
     let compute = Compute { adapter: None, ..compute.clone() };
     let style = Some(PromptStyle::Expert);
-    Ok(Some(CriticSettings::of(ModelRef::parse(name, registry)?, compute, style)?))
+    Ok(Some(CriticSettings::of(ModelRef::parse(name, catalog)?, compute, style)?))
 }
 
 /// Cases in, pairs out, with a log of what is done.

@@ -9,13 +9,13 @@ use minicrit_critic::{
     gate::{self, Decision},
     versions::Versions,
 };
-use minicrit_engine::registry::Registry;
 use serde_json::json;
 
 use super::{Status, critic, with_threads};
 use crate::{
     adapter::AdapterRef,
     args::{AdaptersCommand, HistoryArgs, PromoteArgs, RollbackArgs},
+    catalog::Catalog,
     data_folder,
     env::Environment,
     errors::Failure,
@@ -30,10 +30,10 @@ use crate::{
 pub fn adapters(
     command: AdaptersCommand,
     environment: &Environment,
-    registry: &Registry,
+    catalog: &Catalog,
 ) -> anyhow::Result<Status> {
     match command {
-        AdaptersCommand::Promote(args) => promote(*args, environment, registry),
+        AdaptersCommand::Promote(args) => promote(*args, environment, catalog),
         AdaptersCommand::History(args) => history(&args, environment),
         AdaptersCommand::Rollback(args) => roll_back(&args, environment),
     }
@@ -48,7 +48,7 @@ fn versions(environment: &Environment, name: &str) -> anyhow::Result<Versions> {
 fn promote(
     args: PromoteArgs,
     environment: &Environment,
-    registry: &Registry,
+    catalog: &Catalog,
 ) -> anyhow::Result<Status> {
     let PromoteArgs { adapter_dir, name, suite, domain, seed, json, critic, compute } = args;
     let versions = versions(environment, &name)?;
@@ -59,7 +59,7 @@ fn promote(
     both_labels(&suite.name, &suite.cases)?;
     let compute = Compute { adapter: None, ..Compute::resolve(compute, environment)? };
     let style = critic.prompt.as_deref().map(PromptStyle::parse).transpose()?;
-    let model = model_or_default(critic.model, environment, registry)?;
+    let model = model_or_default(critic.model, environment, catalog)?;
     let with = |dir: Option<PathBuf>, style| {
         let adapter = dir.map(|dir| AdapterRef { dir, scale: 1.0 });
         CriticSettings::of(model.clone(), Compute { adapter, ..compute.clone() }, style)

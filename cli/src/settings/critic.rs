@@ -1,17 +1,17 @@
 //! `critique` and `eval`, resolved.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use minicrit_critic::{
-    critique::{Profile, PromptStyle},
+    critique::{EndpointSettings, Profile, PromptStyle},
     eval::{Calibration, Metric, Threshold},
 };
-use minicrit_engine::registry::Registry;
 
 use super::{Compute, model_or_default};
 use crate::{
     adapter::AdapterRef,
     args::{CriticArgs, CritiqueArgs, EvalArgs, ThresholdArgs},
+    catalog::Catalog,
     env::Environment,
     errors::Failure,
     model::ModelRef,
@@ -25,7 +25,14 @@ pub struct CriticSettings {
     pub compute: Compute,
     pub style: PromptStyle,
     pub calibration: Calibration,
+    pub endpoint: Option<EndpointSettings>,
 }
+
+/// Seconds that one request to a server may take.
+const ENDPOINT_SECONDS: u64 = 120;
+
+/// Tries of one request.
+const ENDPOINT_TRIES: u32 = 4;
 
 impl CriticSettings {
     /// Resolves the critic: a flag wins over the profile beside adapter or model, that over the
@@ -37,11 +44,23 @@ impl CriticSettings {
         args: CriticArgs,
         compute: Compute,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> anyhow::Result<Self> {
-        let CriticArgs { model, prompt } = args;
+        let CriticArgs { model, endpoint, prompt } = args;
         let style = prompt.map(|it| PromptStyle::parse(&it)).transpose()?;
-        Self::of(model_or_default(model, environment, registry)?, compute, style)
+        if let (Some(url), Some(model)) = (endpoint, &model) {
+            let endpoint = EndpointSettings {
+                url,
+                model: model.clone(),
+                key: environment.endpoint_key.clone(),
+                timeout: Duration::from_secs(ENDPOINT_SECONDS),
+                tries: ENDPOINT_TRIES,
+            };
+            let style = Some(style.unwrap_or(PromptStyle::Expert));
+            let settings = Self::of(ModelRef::Builtin, compute, style)?;
+            return Ok(Self { endpoint: Some(endpoint), ..settings });
+        }
+        Self::of(model_or_default(model, environment, catalog)?, compute, style)
     }
 
     /// The critic on `model` with the adapter of `compute`.
@@ -70,11 +89,14 @@ impl CriticSettings {
             (None, None) => PromptStyle::Expert,
         };
         let calibration = profile.map(|it| it.calibration).unwrap_or_default();
-        Ok(Self { model, compute, style, calibration })
+        Ok(Self { model, compute, style, calibration, endpoint: None })
     }
 
     /// What results call it.
     pub fn label(&self) -> String {
+        if let Some(endpoint) = &self.endpoint {
+            return format!("{} at {}", endpoint.model, endpoint.url);
+        }
         let mut label = self.model.label();
         if let Some(adapter) = &self.compute.adapter {
             label += &format!(" + {}", adapter.dir.display());
@@ -112,7 +134,7 @@ impl CritiqueSettings {
     pub fn resolve(
         args: CritiqueArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
         in_terminal: bool,
     ) -> anyhow::Result<Self> {
         let CritiqueArgs { text, file, batch, output, explain, fail_on, json, critic, compute } =
@@ -129,7 +151,7 @@ impl CritiqueSettings {
             _ => Rationales::Stdin,
         };
         let compute = Compute::resolve(compute, environment)?;
-        let critic = CriticSettings::resolve(critic, compute, environment, registry)?;
+        let critic = CriticSettings::resolve(critic, compute, environment, catalog)?;
         Ok(Self { rationales, explain, fail_on_flawed: fail_on.is_some(), json, critic })
     }
 }
@@ -170,7 +192,7 @@ impl EvalSettings {
     pub fn resolve(
         args: EvalArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> anyhow::Result<Self> {
         let EvalArgs {
             suite,
@@ -191,7 +213,7 @@ impl EvalSettings {
         } = args;
         let compute = Compute::resolve(compute, environment)?;
         let style = critic.prompt.as_deref().map(PromptStyle::parse).transpose()?;
-        let critic = CriticSettings::resolve(critic, compute.clone(), environment, registry)?;
+        let critic = CriticSettings::resolve(critic, compute.clone(), environment, catalog)?;
         let compare = match compare {
             None => None,
             Some(name) => {
@@ -204,7 +226,7 @@ impl EvalSettings {
                         let style = style.or(Some(critic.style));
                         CriticSettings::of(critic.model.clone(), compute, style)?
                     }
-                    name => CriticSettings::of(ModelRef::parse(name, registry)?, compute, style)?,
+                    name => CriticSettings::of(ModelRef::parse(name, catalog)?, compute, style)?,
                 })
             }
         };
@@ -212,7 +234,7 @@ impl EvalSettings {
             None => None,
             Some(name) => {
                 let compute = Compute { adapter: None, ..compute };
-                let model = ModelRef::parse(&name, registry)?;
+                let model = ModelRef::parse(&name, catalog)?;
                 let style = Some(PromptStyle::Expert);
                 Some((CriticSettings::of(model, compute, style)?, judge_sample as usize))
             }
