@@ -52,8 +52,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "NAME=V,V", conflicts_with = "compare")]
     pub sweep: Vec<String>,
 
-    /// Fit the confidence to this suite and keep the fit with the adapter
-    #[arg(long, requires = "adapter", conflicts_with_all = ["sweep", "compare"])]
+    /// Fit the confidence to this suite and keep the fit in the folder of adapter or model
+    #[arg(long, conflicts_with_all = ["sweep", "compare"])]
     pub calibrate: bool,
 
     /// Let this model judge the explanations of right verdicts

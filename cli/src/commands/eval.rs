@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{Status, critic};
 use crate::{
     errors::{self, Failure},
+    model::ModelRef,
     printer,
     settings::{CriticSettings, EvalSettings, Sweep},
     signals::Answering,
@@ -37,6 +38,10 @@ pub fn eval(settings: &EvalSettings) -> anyhow::Result<Status> {
         suite.cases.truncate(limit);
     }
     minicrit_critic::case::both_labels(&suite.name, &suite.cases)?;
+    if settings.calibrate {
+        // Told before the work and not after it.
+        profile_folder(&settings.critic)?;
+    }
     if let Some(folder) = &settings.output {
         std::fs::create_dir_all(folder).map_err(|it| errors::file("create", folder, &it))?;
     }
@@ -140,8 +145,8 @@ fn calibrate(settings: &EvalSettings, suite: &Suite, report: &ModelReport) -> an
     let fit = Calibration::fit(&scores).ok_or_else(|| {
         Failure::failed("no-calibration", "the confidence can't be fitted to these verdicts")
     })?;
-    let Some(adapter) = &settings.critic.compute.adapter else { return Ok(()) };
-    let file = adapter.dir.join(profile::FILE);
+    let folder = profile_folder(&settings.critic)?;
+    let file = folder.join(profile::FILE);
     let profile = Profile {
         prompt: settings.critic.style.name().into(),
         calibration: fit,
@@ -158,6 +163,19 @@ fn calibrate(settings: &EvalSettings, suite: &Suite, report: &ModelReport) -> an
         file.display()
     ));
     Ok(())
+}
+
+/// Where a fit is kept: beside the adapter, else beside the model.
+fn profile_folder(critic: &CriticSettings) -> Result<PathBuf, Failure> {
+    match (&critic.compute.adapter, &critic.model) {
+        (Some(adapter), _) => Ok(adapter.dir.clone()),
+        (None, ModelRef::Path(path)) if path.is_dir() => Ok(path.clone()),
+        _ => {
+            let message = "a fit is kept in the folder of an adapter or model, and there is none";
+            Err(Failure::usage("no-folder", message)
+                .hint("pass --adapter DIR, or --model with a folder"))
+        }
+    }
 }
 
 fn poor_explanations(
