@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use minicrit_critic::versions::Versions;
 use minicrit_engine::model::Decoder;
 use minicrit_lora::{LoraError, lora::Lora, peft};
 
-use crate::errors::Failure;
+use crate::{data_folder, env::Environment, errors::Failure};
 
 /// An adapter's folder, and how much of its change is wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,23 @@ impl AdapterRef {
                 Err(Failure::usage("bad-adapter-scale", message).hint("write DIR or DIR:0.5"))
             }
         }
+    }
+
+    /// The same, where `text` may also be the name of an adapter that was promoted.
+    ///
+    /// # Errors
+    /// As [`AdapterRef::parse`].
+    pub fn find(text: &str, environment: &Environment) -> Result<Self, Failure> {
+        let named = Self::parse(text)?;
+        let name = named.dir.to_str().filter(|_| !named.dir.exists());
+        let versions = name.zip(data_folder::path(environment)).and_then(|(name, home)| {
+            let versions = Versions::open(&home.join("adapters"), name).ok()?;
+            Some(versions.path(versions.current().ok()??))
+        });
+        Ok(match versions {
+            Some(dir) => Self { dir, ..named },
+            None => named,
+        })
     }
 
     /// Loads it for `decoder`.

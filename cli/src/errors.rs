@@ -20,6 +20,10 @@ pub mod exit {
     pub const NOT_FOUND: u8 = 3;
     /// Memory or disk does not suffice.
     pub const NO_ROOM: u8 = 4;
+    /// A verdict that `--fail-on` names.
+    pub const FLAWED: u8 = 10;
+    /// A threshold was missed.
+    pub const MISSED: u8 = 100;
     /// Ctrl-C.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -172,6 +176,7 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
         cause.downcast_ref::<E>().map(|it| it as &dyn NamedError)
     }
     cast::<minicrit_engine::Error>(cause)
+        .or_else(|| cast::<minicrit_critic::Error>(cause))
         .or_else(|| cast::<LoraError>(cause))
         .or_else(|| cast::<SourceError>(cause))
         .or_else(|| cast::<ModelError>(cause))
@@ -191,7 +196,7 @@ fn code_of(name: &str) -> u8 {
             exit::NOT_FOUND
         }
         "not-enough-memory" | "no-space" => exit::NO_ROOM,
-        "bad-setting" | "bad-reference" => exit::USAGE,
+        "bad-setting" | "unknown-name" | "bad-reference" => exit::USAGE,
         _ => exit::FAILED,
     }
 }

@@ -184,6 +184,40 @@ impl Drop for Progress {
     }
 }
 
+/// How far a long command is; nothing where stderr is no terminal.
+pub struct Bar(Option<indicatif::ProgressBar>);
+
+impl Bar {
+    /// A bar of `count` steps.
+    pub fn start(message: &str, count: usize) -> Self {
+        if !stderr_is_terminal() {
+            return Self(None);
+        }
+        let style =
+            indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left");
+        let bar = indicatif::ProgressBar::new(count as u64).with_message(clean(message));
+        Self(Some(match style {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }))
+    }
+
+    /// `done` steps are done.
+    pub fn set(&self, done: usize) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(done as u64);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// A table without borders, for human eyes.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let mut table = comfy_table::Table::new();

@@ -4,6 +4,7 @@
 //! Each `resolve` takes its raw struct apart by name, so that a flag that nobody reads does not
 //! compile.
 
+mod critic;
 mod run;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::{
     model::ModelRef,
 };
 
+pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
@@ -46,7 +48,7 @@ impl Compute {
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
         let quantize = packed_kind(&quant)?;
-        let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
+        let adapter = adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
         let threads = match (threads, &environment.threads) {
             (Some(flag), _) => flag as usize,
             (None, Some(text)) => threads_of(text)?,

@@ -84,28 +84,26 @@ pub fn score_continuations(
     let Some((&last, head)) = prompt.split_last() else {
         return Err(SessionError::EmptyPrompt.into());
     };
-    sequence.extend(head, 0)?;
-    let start = sequence.tokens().len();
-    let mut all = Vec::new();
-    for continuation in continuations {
-        if continuation.is_empty() {
-            return Err(SessionError::EmptyContinuation.into());
-        }
-        let mut one = ScoredContinuation {
-            token_ids: continuation.clone(),
-            logprobs: Vec::new(),
-            is_top1: Vec::new(),
-        };
-        let fed: Vec<u32> = [&[last], continuation.as_slice()].concat();
-        sequence.extend_complete(&fed, &mut |position, logits| {
-            if let Some(&next) = continuation.get(position - start) {
-                one.logprobs.push(log_probability(logits, next));
-                one.is_top1.push(argmax(logits) == next);
-            }
-            Ok(())
-        })?;
-        sequence.truncate(start);
-        all.push(one);
+    if continuations.iter().any(Vec::is_empty) {
+        return Err(SessionError::EmptyContinuation.into());
     }
+    sequence.extend(head, 0)?;
+    let mut all: Vec<ScoredContinuation> = continuations
+        .iter()
+        .map(|it| ScoredContinuation {
+            token_ids: it.clone(),
+            logprobs: Vec::with_capacity(it.len()),
+            is_top1: Vec::with_capacity(it.len()),
+        })
+        .collect();
+    let fed: Vec<Vec<u32>> =
+        continuations.iter().map(|it| [&[last], it.as_slice()].concat()).collect();
+    sequence.branch(&fed, &mut |index, row, logits| {
+        if let Some(&id) = continuations[index].get(row) {
+            all[index].logprobs.push(log_probability(logits, id));
+            all[index].is_top1.push(argmax(logits) == id);
+        }
+        Ok(())
+    })?;
     Ok(all)
 }

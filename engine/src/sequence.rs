@@ -1,5 +1,7 @@
 //! One running context: a decoder, a cache, and the tokens that the cache stands for.
 
+mod branches;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -131,7 +133,8 @@ impl Sequence {
             let mut caches = [&mut self.cache];
             let adapter = self.adapter.as_deref();
             let mut pass = Pass { rows: &rows, caches: &mut caches, adapter };
-            let cancelled = || self.cancel.as_ref().is_some_and(|it| it.load(Ordering::SeqCst));
+            let cancel = &self.cancel;
+            let cancelled = || is_set(cancel);
             let hidden_td =
                 self.decoder.hidden_unless(&all[start..start + len], &mut pass, &cancelled)?;
             if start + len > first {
@@ -142,6 +145,11 @@ impl Sequence {
         }
         Ok(())
     }
+}
+
+/// Whether somebody wants the work to be given up.
+fn is_set(flag: &Option<Arc<AtomicBool>>) -> bool {
+    flag.as_ref().is_some_and(|it| it.load(Ordering::SeqCst))
 }
 
 /// Logits of hidden states whose first row is at `position`, a few rows at a time.

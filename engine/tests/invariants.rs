@@ -136,6 +136,36 @@ fn sequences_in_one_pass_do_not_touch_each_other() {
 }
 
 #[test]
+fn branches_in_one_pass_equal_one_after_the_other() {
+    each_model(|name, decoder, ids| {
+        let (trunk, rest) = ids.split_at(70);
+        let branches = [rest[..1].to_vec(), rest[1..9].to_vec(), rest[3..20].to_vec()];
+        let mut sequence = Sequence::new(decoder.clone(), None);
+        sequence.extend(trunk, 0).unwrap();
+        let mut together = vec![Vec::new(); branches.len()];
+        sequence
+            .branch(&branches, &mut |index, row, logits| {
+                assert_eq!(together[index].len(), row);
+                together[index].push(bits(logits));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(sequence.tokens(), trunk);
+        for (branch, together) in std::iter::zip(&branches, &together) {
+            let mut alone = Vec::new();
+            sequence
+                .extend_complete(branch, &mut |_, logits| {
+                    alone.push(bits(logits));
+                    Ok(())
+                })
+                .unwrap();
+            sequence.truncate(trunk.len());
+            assert!(alone == *together, "{name}: {} tokens", branch.len());
+        }
+    });
+}
+
+#[test]
 fn a_cache_of_another_model_is_refused() {
     let fixture = Fixture::open("qwen2");
     let decoder = fixture.decoder();

@@ -1,7 +1,13 @@
 //! What can be typed: raw structs, as clap fills them. What they mean is in [`crate::settings`].
 
+mod adapters;
 mod bench;
 mod compute;
+mod critic_data;
+mod critique;
+mod data;
+mod eval;
+mod model_data;
 mod pull;
 mod run;
 pub mod sampling;
@@ -9,8 +15,16 @@ mod score;
 mod show;
 mod tokenize;
 
+pub use adapters::{AdaptersArgs, AdaptersCommand, HistoryArgs, PromoteArgs, RollbackArgs};
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
+pub use critic_data::{
+    DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
+};
+pub use critique::{CriticArgs, CritiqueArgs};
+pub use data::{DataArgs, DataCommand};
+pub use eval::{EvalArgs, ThresholdArgs};
+pub use model_data::{ImproveArgs, PairsArgs, ScoringArgs};
 pub use pull::{PullArgs, PullWhen};
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
@@ -55,13 +69,22 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes:
   0 done  1 failed  2 wrong usage  3 not found or offline
-  4 not enough memory or disk  130 interrupted";
+  4 not enough memory or disk  10 a verdict of --fail-on
+  100 a threshold was missed  130 interrupted";
 
 /// One command and what was typed after it.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer a prompt, or chat where there is none
     Run(Box<RunArgs>),
+    /// Find the flaw in an argument
+    Critique(Box<CritiqueArgs>),
+    /// Measure how good a critic is
+    Eval(Box<EvalArgs>),
+    /// Make, clean and count data for critics
+    Data(DataArgs),
+    /// Put adapters into use, and back out of it
+    Adapters(AdaptersArgs),
     /// Print exact log-probabilities of given text
     Score(ScoreArgs),
     /// Turn text or chat messages into token ids

@@ -2,8 +2,14 @@
 
 mod bench;
 mod completions;
+mod critic;
+mod critic_data;
+mod critique;
 mod doctor;
+mod eval;
 mod list;
+mod model_data;
+mod promotion;
 mod pull;
 mod run;
 mod score;
@@ -18,7 +24,7 @@ use minicrit_engine::chat;
 use minicrit_quant::pool::Threads;
 
 use crate::{
-    args::{self, Command, PullWhen},
+    args::{self, Command, DataCommand, PullWhen},
     catalog::Catalog,
     env::Environment,
     errors::Failure,
@@ -26,8 +32,8 @@ use crate::{
     model::ModelRef,
     printer,
     settings::{
-        BenchSettings, Compute, RunSettings, ScoreSettings, Talk, TokenizeSettings,
-        model_or_default,
+        BenchSettings, Compute, CritiqueSettings, EvalSettings, RunSettings, ScoreSettings, Talk,
+        TokenizeSettings, model_or_default,
     },
 };
 
@@ -38,6 +44,10 @@ pub enum Status {
     Done,
     /// A check found something wrong.
     Failed,
+    /// A verdict that `--fail-on` names.
+    Flawed,
+    /// A threshold was missed.
+    Missed,
     /// Ctrl-C.
     Interrupted,
 }
@@ -48,6 +58,8 @@ impl From<Status> for ExitCode {
         match status {
             Status::Done => ExitCode::SUCCESS,
             Status::Failed => ExitCode::from(exit::FAILED),
+            Status::Flawed => ExitCode::from(exit::FLAWED),
+            Status::Missed => ExitCode::from(exit::MISSED),
             Status::Interrupted => ExitCode::from(exit::INTERRUPTED),
         }
     }
@@ -74,6 +86,25 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             fetch::missing(&models, when, quiet, environment)?;
             with_threads(&settings.compute, || run::run(&settings, environment))
         }
+        Command::Critique(args) => {
+            let in_terminal = printer::stdin_is_terminal();
+            let settings = CritiqueSettings::resolve(*args, environment, catalog, in_terminal)?;
+            fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
+            with_threads(&settings.critic.compute, || critique::critique(&settings))
+        }
+        Command::Eval(args) => {
+            let settings = EvalSettings::resolve(*args, environment, catalog)?;
+            fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
+            with_threads(&settings.critic.compute, || eval::eval(&settings))
+        }
+        Command::Adapters(args) => promotion::adapters(args.command, environment, catalog),
+        Command::Data(args) => match args.command {
+            DataCommand::PreferencePairs(args) => {
+                model_data::preference_pairs(*args, environment, catalog)
+            }
+            DataCommand::Improve(args) => model_data::improve(*args, environment, catalog),
+            other => critic_data::data(other),
+        },
         Command::Score(args) => {
             let settings = ScoreSettings::resolve(args, environment, catalog)?;
             fetch_if_asked(&settings.model, &settings.compute, environment)?;

@@ -18,16 +18,19 @@ pub const HOME: &str = "MINICRIT_HOME";
 pub const CONFIG: &str = "MINICRIT_CONFIG";
 /// Keeps the chat's input history out of the disk (1, on, yes, true).
 pub const NO_HISTORY: &str = "MINICRIT_NOHISTORY";
+/// Bearer token for `--endpoint`.
+pub const ENDPOINT_KEY: &str = "MINICRIT_ENDPOINT_KEY";
 /// No colours, whatever its value (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
 
 /// Name and meaning of each, as the help prints them.
-pub const ALL: [(&str, &str); 6] = [
+pub const ALL: [(&str, &str); 7] = [
     (THREADS, "number of threads, where --threads does not say"),
     (MODEL, "the model, where the command line names none"),
     (HOME, "folder for chats, history and the library's state"),
     (CONFIG, "folder of your own config.toml and models.toml"),
     (NO_HISTORY, "1: keep no history of what was typed"),
+    (ENDPOINT_KEY, "bearer token that is sent to --endpoint"),
     (NO_COLOR, "no colours"),
 ];
 
@@ -44,6 +47,8 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// [`NO_HISTORY`].
     pub no_history: bool,
+    /// [`ENDPOINT_KEY`].
+    pub endpoint_key: Option<String>,
     /// Hugging Face's own variables.
     pub hub: HubEnvironment,
 }
@@ -60,6 +65,7 @@ impl Environment {
             config: folder(CONFIG),
             hub: HubEnvironment::read(),
             no_history: text(NO_HISTORY).is_some_and(|it| is_on(&it)),
+            endpoint_key: text(ENDPOINT_KEY),
         }
     }
 }
