@@ -1,3 +1,5 @@
+//! Against a naive softmax, level against level, and rows alone against rows together.
+
 use super::*;
 use crate::pool::Threads;
 
