@@ -6,6 +6,17 @@ use super::{
     register::{Portable, Register, exp},
 };
 
+/// One register's worth of values.
+pub(crate) type Lane = [f32; LANES];
+
+/// [`exp`] for kernels that are written over plain arrays.
+#[inline(always)]
+pub(crate) fn exp_lanes(mut x: Lane) -> Lane {
+    // SAFETY: portable code runs everywhere; there are 16 lanes.
+    unsafe { exp(Portable::load(x.as_ptr())).store(x.as_mut_ptr()) };
+    x
+}
+
 /// Compiles `$body`, generic over a [`Register`], for each level.
 macro_rules! for_each_register {
     ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
@@ -245,10 +256,7 @@ mod tests {
     use super::*;
 
     fn exp_of(x: f32) -> f32 {
-        let mut lanes = [x; LANES];
-        // SAFETY: portable code runs everywhere; there are 16 lanes.
-        unsafe { exp(Portable::load(lanes.as_ptr())).store(lanes.as_mut_ptr()) };
-        lanes[0]
+        exp_lanes([x; LANES])[0]
     }
 
     #[test]
