@@ -4,6 +4,7 @@
 //! Ids name shape, type of the cache, rows, depth, instruction set and threads.
 
 #![allow(clippy::print_stderr)] // A benchmark's figures are what it is run for.
+#![allow(clippy::redundant_closure)] // The names of variants are not general over lifetimes.
 
 use std::{hint::black_box, time::Instant};
 
