@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use crate::{
     Result,
     adapter::Adapter,
-    cache::{CacheTag, KvCache},
+    cache::{CacheTag, CacheType, KvCache},
     language_model::{LanguageModel, Logits},
     model::{Decoder, ModelError},
     pass::{Pass, Rows, Span},
@@ -53,6 +53,13 @@ impl Sequence {
     #[must_use]
     pub fn with_chunk(mut self, chunk: usize) -> Self {
         self.chunk = chunk.max(1);
+        self
+    }
+
+    /// Keeps keys and values as `cache_type`; what the cache held is computed anew when needed.
+    #[must_use]
+    pub fn with_cache_type(mut self, cache_type: CacheType) -> Self {
+        self.cache = self.cache.with_type(cache_type);
         self
     }
 
@@ -124,7 +131,7 @@ impl Sequence {
     fn run_to(&mut self, all: &[u32], end: usize, first: usize, sink: &mut Sink<'_>) -> Result<()> {
         let tag = tag(&self.decoder, self.adapter.as_deref(), end);
         if self.cache.tag() != tag {
-            self.cache = self.decoder.new_cache(tag);
+            self.cache = self.decoder.new_cache(tag).with_type(self.cache.cache_type());
         }
         while self.cache.len() < end {
             let start = self.cache.len();

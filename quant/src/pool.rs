@@ -86,6 +86,18 @@ impl<T> Shared<T> {
         unsafe { *self.start.add(index) = value };
     }
 
+    /// `len` elements from `index` on.
+    ///
+    /// # Safety
+    /// `index + len` is at most the length; no other thread touches these elements during the loop,
+    /// and the caller holds no other reference to them.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, index: usize, len: usize) -> &mut [T] {
+        debug_assert!(index + len <= self.len);
+        // SAFETY: in range and exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(index), len) }
+    }
+
     /// # Safety
     /// `start + len` is at most the length, and no other thread touches these elements while the
     /// slice lives.

@@ -15,6 +15,7 @@ mod avx512;
 mod lanes;
 mod matmul;
 pub(crate) mod portable;
+mod register;
 pub mod vector;
 
 use std::sync::OnceLock;

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use minicrit_quant::kernels::{Level, attend::attend_row};
-
-use super::{AttendSpec, cache_of};
-use crate::{cache::KvCache, pass::Rows, spec::Heads};
+use super::{AttendSpec, attend_span, cache_of};
+use crate::{
+    pass::{Rows, Span},
+    spec::Heads,
+};
 
 /// What the backward pass reads, `[T, heads * dim]` each.
 pub(super) struct Inputs<'a> {
@@ -19,14 +20,25 @@ pub(super) struct Inputs<'a> {
 /// Gradients of queries, keys and values.
 pub(super) fn gradients(spec: AttendSpec, rows: &Rows, inputs: &Inputs<'_>) -> [Vec<f32>; 3] {
     let [mut dq, mut dk, mut dv] = [inputs.q, inputs.k, inputs.v].map(|it| vec![0.0; it.len()]);
-    for (_, range) in rows.ranges() {
-        let cache = cache_of(spec, range.clone(), inputs.k, inputs.v);
+    for (span, range) in rows.ranges() {
+        let log_sums = log_sums(spec, span, range.clone(), inputs);
         for head in 0..spec.heads.query {
             let mut grads = Grads { q: &mut dq, k: &mut dk, v: &mut dv };
-            head_backward(spec, range.clone(), head, &cache, inputs, &mut grads);
+            head_backward(spec, range.clone(), head, &log_sums, inputs, &mut grads);
         }
     }
     [dq, dk, dv]
+}
+
+/// Of every row and head of one sequence, the log of the sum of exponentials of the scores.
+fn log_sums(spec: AttendSpec, span: Span, range: Range<usize>, inputs: &Inputs<'_>) -> Vec<f32> {
+    let cache = cache_of(spec, range.clone(), inputs.k, inputs.v);
+    let width = spec.heads.query * spec.heads.dim;
+    let mut out = vec![0.0; range.len() * width];
+    let mut log_sums = vec![0.0; range.len() * spec.heads.query];
+    let q = &inputs.q[range.start * width..range.end * width];
+    attend_span(spec, q, span, &cache, 0, &mut out, &mut log_sums);
+    log_sums
 }
 
 struct Grads<'a> {
@@ -41,7 +53,7 @@ fn head_backward(
     spec: AttendSpec,
     range: Range<usize>,
     head: usize,
-    cache: &KvCache,
+    log_sums: &[f32],
     inputs: &Inputs<'_>,
     grads: &mut Grads<'_>,
 ) {
@@ -49,16 +61,14 @@ fn head_backward(
     let kv_head = head * kv / query;
     let q_at = |t: usize| (t * query + head) * dim..(t * query + head + 1) * dim;
     let kv_at = |t: usize| (t * kv + kv_head) * dim..(t * kv + kv_head + 1) * dim;
-    let chunks = cache.head_chunks(0, kv_head);
-    let mut scratch = vec![0.0; dim];
     let scale = spec.scale();
     for (position, t) in range.clone().enumerate() {
         let visible = spec.visible(position);
         let q = &inputs.q[q_at(t)];
         let g = &inputs.grad[q_at(t)];
-        let log_sum = attend_row(Level::detected(), q, &chunks, visible, &mut scratch);
+        let log_sum = log_sums[position * query + head];
         let along = dot(g, &inputs.out[q_at(t)]);
-        for j in visible.first..=visible.last {
+        for j in visible {
             let at = kv_at(range.start + j);
             let k = &inputs.k[at.clone()];
             let p = (scale * dot(q, k) - log_sum).exp();

@@ -2,19 +2,16 @@
 //!
 //! Two entrances, one arithmetic: [`attend_cached`] appends to caches and reads from them;
 //! [`attend_whole`] takes whole sequences and can be differentiated. Both go through
-//! [`attend_row`], so training computes the bits that serving computes.
+//! [`attend`], so training computes the bits that serving computes.
 
 mod backward;
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
-use minicrit_quant::{
-    kernels::{
-        Level,
-        attend::{HeadChunk, Visible, attend_row},
-    },
-    pool,
+use minicrit_quant::kernels::{
+    Level,
+    attend::{Queries, attend},
 };
 
 use super::{values, with_values};
@@ -23,9 +20,6 @@ use crate::{
     pass::{Rows, Span},
     spec::{Heads, RopeRegime},
 };
-
-/// Multiplications below which a second thread costs more than it brings.
-const PARALLEL_FROM: usize = 1 << 16;
 
 /// What attention needs to know of a layer.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +35,10 @@ impl AttendSpec {
         1.0 / (self.heads.dim as f32).sqrt()
     }
 
-    /// What the row at `position` sees.
-    fn visible(&self, position: usize) -> Visible {
-        let first = match self.window {
-            Some(window) => (position + 1).saturating_sub(window),
-            None => 0,
-        };
-        Visible { first, last: position, scale: self.scale() }
+    /// Positions that the row at `position` sees.
+    fn visible(&self, position: usize) -> Range<usize> {
+        let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        first..position + 1
     }
 }
 
@@ -79,13 +70,21 @@ pub fn attend_cached(
             let width = spec.heads.query * spec.heads.dim;
             let (part, tail) = rest.split_at_mut(range.len() * width);
             rest = tail;
-            attend_span(spec, &q[range.start * width..range.end * width], span, cache, layer, part);
+            attend_span(
+                spec,
+                &q[range.start * width..range.end * width],
+                span,
+                cache,
+                layer,
+                part,
+                &mut [],
+            );
         }
     })?;
     Tensor::from_vec(out, q_td.shape(), q_td.device())
 }
 
-/// Every row and head of one sequence.
+/// Every row and head of one sequence. `log_sums`: see [`attend`].
 fn attend_span(
     spec: AttendSpec,
     q: &[f32],
@@ -93,18 +92,12 @@ fn attend_span(
     cache: &KvCache,
     layer: usize,
     out: &mut [f32],
+    log_sums: &mut [f32],
 ) {
-    let Heads { query, kv, dim } = spec.heads;
-    let chunks: Vec<Vec<HeadChunk<'_>>> =
-        (0..kv).map(|head| cache.head_chunks(layer, head)).collect();
-    let level = Level::detected();
-    let worth_it = span.len * query * dim * (span.start + span.len) >= PARALLEL_FROM;
-    pool::for_each_chunk(out, dim, worth_it, |index, out| {
-        let (row, head) = (index / query, index % query);
-        let q = &q[index * dim..(index + 1) * dim];
-        let visible = spec.visible(span.start + row);
-        attend_row(level, q, &chunks[head * kv / query], visible, out);
-    });
+    let AttendSpec { heads: Heads { query: heads, dim, .. }, window } = spec;
+    let scale = spec.scale();
+    let queries = Queries { values: q, heads, dim, start: span.start, window, scale };
+    attend(Level::detected(), &queries, &cache.chunks(layer), out, log_sums);
 }
 
 /// Attention within whole sequences (every span starts at 0); differentiable.
@@ -148,13 +141,7 @@ pub fn reference(
         let mask: Vec<f32> = (0..n)
             .flat_map(|i| {
                 let visible = spec.visible(i);
-                (0..n).map(move |j| {
-                    if (visible.first..=visible.last).contains(&j) {
-                        0.0
-                    } else {
-                        f32::NEG_INFINITY
-                    }
-                })
+                (0..n).map(move |j| if visible.contains(&j) { 0.0 } else { f32::NEG_INFINITY })
             })
             .collect();
         let mask = Tensor::from_vec(mask, (n, n), q_td.device())?.to_dtype(q_td.dtype())?;
@@ -203,7 +190,7 @@ impl CustomOp3 for AttendWhole {
         for (span, range) in self.rows.ranges() {
             let cache = cache_of(self.spec, range.clone(), k, v);
             let at = range.start * width..range.end * width;
-            attend_span(self.spec, &q[at.clone()], span, &cache, 0, &mut out[at]);
+            attend_span(self.spec, &q[at.clone()], span, &cache, 0, &mut out[at], &mut []);
         }
         Ok((CpuStorage::F32(out), q_layout.shape().clone()))
     }
