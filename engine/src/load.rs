@@ -49,14 +49,9 @@ pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
 /// [`ModelError`] with every problem of the description or of the weights.
 pub fn load_decoder_with(files: &ModelFiles, options: LoadOptions) -> Result<Decoder> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-    let mut spec = arch::spec_from_config(&files.config)?;
+    let spec = checked_spec(files)?;
     let names = arch::names(&spec);
-    check(&spec, &names, &files.tensors)?;
     let loader = Loader { tensors: &files.tensors, quantize: options.quantize };
-    if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
-        let values = loader.floats(ROPE_DIVISORS, divisors)?;
-        spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
-    }
     let layers = names
         .layers
         .iter()
@@ -77,6 +72,21 @@ pub fn load_decoder_with(files: &ModelFiles, options: LoadOptions) -> Result<Dec
         head: Linear::new(Some(head_site), loader.packed_head(head)?, None),
         spec,
     })
+}
+
+/// The description of `files`, whose weights fit it. Divisors of a rope that the weights hold are
+/// part of it.
+///
+/// # Errors
+/// [`ModelError`] with every problem of the description or of the weights.
+pub(crate) fn checked_spec(files: &ModelFiles) -> Result<ModelSpec> {
+    let mut spec = arch::spec_from_config(&files.config)?;
+    check(&spec, &arch::names(&spec), &files.tensors)?;
+    if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
+        let values = floats(ROPE_DIVISORS, divisors)?;
+        spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
+    }
+    Ok(spec)
 }
 
 /// Compares what must be there with what is there.
@@ -120,6 +130,15 @@ fn is_redundant(spec: &ModelSpec, name: &str, tensor: &StoredTensor) -> bool {
     tied_head || divisors || name.ends_with(".rotary_emb.inv_freq")
 }
 
+fn floats(name: &str, stored: &StoredTensor) -> Result<Vec<f32>> {
+    let len = stored.shape.iter().product();
+    let values = QuantTensor::new(stored.format, 1, len, stored.bytes.clone())?.dequantize();
+    if values.iter().any(|it| !it.is_finite()) {
+        return Err(ModelError::NonFiniteWeight { tensor: name.to_string() }.into());
+    }
+    Ok(values)
+}
+
 struct Loader<'a> {
     tensors: &'a BTreeMap<String, StoredTensor>,
     quantize: Option<PackedKind>,
@@ -158,18 +177,9 @@ impl Loader<'_> {
     }
 
     fn vector(&self, part: &Part) -> Result<Tensor> {
-        let values = self.floats(&part.name, self.stored(&part.name)?)?;
+        let values = floats(&part.name, self.stored(&part.name)?)?;
         let Range { start, end } = part.rows;
         Ok(Tensor::from_slice(&values[start..end], end - start, &Device::Cpu)?)
-    }
-
-    fn floats(&self, name: &str, stored: &StoredTensor) -> Result<Vec<f32>> {
-        let len = stored.shape.iter().product();
-        let values = QuantTensor::new(stored.format, 1, len, stored.bytes.clone())?.dequantize();
-        if values.iter().any(|it| !it.is_finite()) {
-            return Err(ModelError::NonFiniteWeight { tensor: name.to_string() }.into());
-        }
-        Ok(values)
     }
 
     fn norm(&self, spec: &ModelSpec, part: &Part) -> Result<RmsNorm> {

@@ -16,6 +16,7 @@
 
 mod blocks;
 mod bytes;
+mod encode;
 mod error;
 mod format;
 pub mod kernels;
@@ -25,6 +26,7 @@ pub mod pool;
 pub mod roofline;
 mod tensor;
 mod weight;
+mod weight_format;
 
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
@@ -34,6 +36,7 @@ pub use op::QuantMatmul;
 pub use packed::{PackedKind, PackedLevel, PackedTensor};
 pub use tensor::QuantTensor;
 pub use weight::Weight;
+pub use weight_format::WeightFormat;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
