@@ -3,9 +3,10 @@
 use std::{fmt, process::ExitCode};
 
 use minicrit_engine::{
-    NamedError, chat::ChatError, model::ModelError, registry::RegistryError, session::SessionError,
-    source::SourceError, tokens::TokensError,
+    NamedError, chat::ChatError, export::ExportError, model::ModelError, registry::RegistryError,
+    session::SessionError, source::SourceError, tokens::TokensError,
 };
+use minicrit_lora::LoraError;
 
 use crate::printer;
 
@@ -165,8 +166,10 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
         cause.downcast_ref::<E>().map(|it| it as &dyn NamedError)
     }
     cast::<minicrit_engine::Error>(cause)
+        .or_else(|| cast::<LoraError>(cause))
         .or_else(|| cast::<SourceError>(cause))
         .or_else(|| cast::<ModelError>(cause))
+        .or_else(|| cast::<ExportError>(cause))
         .or_else(|| cast::<TokensError>(cause))
         .or_else(|| cast::<ChatError>(cause))
         .or_else(|| cast::<SessionError>(cause))
@@ -176,7 +179,9 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
 /// Exit code of an error that the engine names.
 fn code_of(name: &str) -> u8 {
     match name {
-        "not-found" | "model-not-found" | "file-not-found" | "offline" => exit::NOT_FOUND,
+        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline" => {
+            exit::NOT_FOUND
+        }
         "not-enough-memory" | "no-space" => exit::NO_ROOM,
         "bad-setting" => exit::USAGE,
         _ => exit::FAILED,

@@ -4,20 +4,22 @@
 //! Each `resolve` takes its raw struct apart by name, so that a flag that nobody reads does not
 //! compile.
 
+mod quantize;
 mod run;
 
 use std::path::PathBuf;
 
-use minicrit_engine::registry::Registry;
-use minicrit_quant::PackedKind;
+use minicrit_engine::{recipe::Mix, registry::Registry};
 
 use crate::{
+    adapter::AdapterRef,
     args::{BenchArgs, ComputeArgs, ScoreArgs, TokenizeArgs},
     env::{self, Environment},
     errors::Failure,
     model::ModelRef,
 };
 
+pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
@@ -29,8 +31,10 @@ pub struct Compute {
     pub chunk: usize,
     /// Context length, where it shall not be the model's.
     pub context: Option<usize>,
-    /// What the weights are packed into at load.
-    pub quantize: Option<PackedKind>,
+    /// What the weights are brought into at load.
+    pub quantize: Option<Mix>,
+    /// A learned change to the model.
+    pub adapter: Option<AdapterRef>,
 }
 
 impl Compute {
@@ -40,21 +44,14 @@ impl Compute {
     /// What is not built yet, by name; a bad environment variable.
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, adapter } = args;
-        let quantize = packed_kind(&quant)?;
-        if adapter.is_some() {
-            return Err(Failure::usage(
-                "not-built-yet",
-                "adapters can't be applied yet: `--adapter`",
-            )
-            .hint("run the base model without --adapter"));
-        }
-        let threads = match (threads, &environment.threads) {
-            (Some(flag), _) => flag as usize,
-            (None, Some(text)) => threads_of(text)?,
-            (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
+        let quantize = match quant.as_str() {
+            "none" => None,
+            name => Some(mix_named(name)?),
         };
+        let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
+        let threads = self::threads(threads, environment)?;
         let context = ctx.map(|it| it as usize);
-        Ok(Self { threads, chunk: chunk as usize, context, quantize })
+        Ok(Self { threads, chunk: chunk as usize, context, quantize, adapter })
     }
 }
 
@@ -66,21 +63,22 @@ fn threads_of(text: &str) -> Result<usize, Failure> {
     })
 }
 
-fn packed_kind(quant: &str) -> Result<Option<PackedKind>, Failure> {
-    let quant = quant.to_ascii_lowercase();
-    match quant.as_str() {
-        "none" => return Ok(None),
-        "q8" => return Ok(Some(PackedKind::Q8)),
-        "q4" => return Ok(Some(PackedKind::Q4)),
-        _ => {}
+/// Worker threads: the flag, else the environment, else the cores of this process.
+fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
+    match (flag, &environment.threads) {
+        (Some(flag), _) => Ok(flag as usize),
+        (None, Some(text)) => threads_of(text),
+        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
     }
-    if minicrit_quant::Format::ALL.iter().any(|it| it.name() == quant) {
-        let message = format!("weights can't be quantized to this at load yet: `--quant {quant}`");
-        return Err(Failure::usage("not-built-yet", message)
-            .hint("pass --quant q8 or q4, or a GGUF file that is quantized already"));
-    }
-    let message = format!("no such weight format: `{quant}`");
-    Err(Failure::usage("unknown-format", message).hint("pass --quant q8, q4 or none"))
+}
+
+/// The form of weights that a flag names.
+fn mix_named(name: &str) -> Result<Mix, Failure> {
+    Mix::named(&name.to_ascii_lowercase()).ok_or_else(|| {
+        let names: Vec<&str> = Mix::all().map(Mix::name).collect();
+        let message = format!("no such weight format: `{name}`");
+        Failure::usage("unknown-format", message).hint(format!("formats are {}", names.join(", ")))
+    })
 }
 
 /// Text or ids.

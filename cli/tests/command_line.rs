@@ -44,7 +44,7 @@ fn nothing_typed_prints_the_short_help() {
 #[test]
 fn help_texts() {
     check("help", &["--help"]);
-    for command in ["run", "score", "tokenize", "show", "bench", "list", "doctor", "completions"] {
+    for command in ["run", "score", "tokenize", "show", "bench", "quantize", "list", "doctor", "completions"] {
         check(&format!("help_{command}"), &[command, "--help"]);
     }
 }
@@ -84,10 +84,9 @@ fn usage_errors() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
-    check("quant_not_built", &["run", "hi", "--quant", "q8_0"]);
-    check("quant_not_built_score", &["score", "nano", "--text", "a", "--quant", "q4_k"]);
+    check("quantize_not_built", &["quantize", "nano", "--format", "q4", "--output", "x"]);
     check("quant_unknown", &["bench", "--quant", "q3_magic"]);
-    check("adapter_not_built", &["run", "hi", "--adapter", "my-adapter"]);
+    check("adapter_not_found", &["run", "hi", "--adapter", "my-adapter"]);
     check("hub_alias_not_built", &["run", "qwen2.5:0.5b", "hi"]);
     check("hub_repo_not_built", &["show", "Qwen/Qwen2.5-0.5B-Instruct"]);
 }

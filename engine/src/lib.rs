@@ -11,6 +11,7 @@
 pub mod adapter;
 pub mod arch;
 pub mod assemble;
+pub mod budget;
 pub mod cache;
 pub mod chat;
 pub mod dist;
@@ -23,6 +24,7 @@ pub mod load;
 pub mod model;
 pub mod ops;
 pub mod pass;
+pub mod quality;
 pub mod recipe;
 pub mod registry;
 pub mod rng;

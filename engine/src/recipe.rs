@@ -25,8 +25,7 @@ pub enum Place {
 
 impl Place {
     /// The language-model head.
-    pub const HEAD: Place =
-        Place::Projection(Site { layer: 0, expert: None, proj: Proj::Head });
+    pub const HEAD: Place = Place::Projection(Site { layer: 0, expert: None, proj: Proj::Head });
 
     /// The layer that it belongs to, if it is one of a layer.
     pub fn layer(self) -> Option<u16> {

@@ -23,6 +23,8 @@ pub enum Purpose {
     Accept = 2,
     /// The replacement of a rejected draft.
     Residual = 3,
+    /// The order of training examples.
+    Shuffle = 4,
 }
 
 /// A keyed generator: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
@@ -36,6 +38,11 @@ impl Rng {
     /// A generator for `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed }
+    }
+
+    /// Four independent random words for a counter, for uses that are keyed by more than a position.
+    pub fn words(&self, counter: [u32; 4]) -> [u32; 4] {
+        philox4x32(counter, split(self.seed))
     }
 
     /// A number in `[0, 1)` with 53 random bits: the draw for `purpose` at `position`.
@@ -98,7 +105,8 @@ mod tests {
     #[test]
     fn uniform_is_flat_and_uncorrelated_across_positions_purposes_and_seeds() {
         const DRAWS: u32 = 100_000;
-        let purposes = [Purpose::Sample, Purpose::Draft, Purpose::Accept, Purpose::Residual];
+        let purposes =
+            [Purpose::Sample, Purpose::Draft, Purpose::Accept, Purpose::Residual, Purpose::Shuffle];
         for purpose in purposes {
             let mut bins = [0u32; 16];
             let mut neighbours = 0.0;

@@ -150,7 +150,8 @@ fn the_built_in_model_goes_through_every_format() {
         let (ours, theirs) = (tokenizer(&files), tokenizer(&back));
         assert_eq!(ours.encode_raw(text).unwrap(), theirs.encode_raw(text).unwrap());
         assert_eq!(ours.control_tokens(), theirs.control_tokens());
-        let ends = |files: &ModelFiles| files.generation_config.as_ref().unwrap()["eos_token_id"].clone();
+        let ends =
+            |files: &ModelFiles| files.generation_config.as_ref().unwrap()["eos_token_id"].clone();
         assert_eq!(ends(&back), ends(&files));
     }
 }
@@ -168,8 +169,7 @@ fn tokenizers_read_back_give_the_ids_of_the_reference() {
         resize_vocabulary(&mut files, size);
         let back = written(&files, Mix::One(Format::F16.into()));
         let json = back.tokenizer.as_ref().unwrap();
-        let tokenizer =
-            Tokenizer::from_json(json, back.tokenizer_config.as_ref(), size).unwrap();
+        let tokenizer = Tokenizer::from_json(json, back.tokenizer_config.as_ref(), size).unwrap();
         let cases = read_json(&folder.join("cases.json"));
         let mut count = 0;
         for case in cases.as_array().unwrap().iter().filter(|it| it["text"].is_string()) {

@@ -16,6 +16,7 @@
 
 mod blocks;
 mod bytes;
+mod dense_op;
 mod encode;
 mod error;
 mod format;
@@ -30,6 +31,7 @@ mod weight_format;
 
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
+pub use dense_op::{dense_matmul, dense_reference};
 pub use error::Error;
 pub use format::Format;
 pub use op::QuantMatmul;

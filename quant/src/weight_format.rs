@@ -41,18 +41,17 @@ impl WeightFormat {
         }
     }
 
-    /// Rounds `weight` to this form; one that has it already is shared.
+    /// Rounds `weight` to this form; one that has it already is shared. `importance` is that of
+    /// [`QuantTensor::quantize`].
     ///
     /// # Errors
     /// Those of [`QuantTensor::quantize`] and [`PackedTensor::quantize`].
-    pub fn quantize(self, weight: &QuantTensor) -> Result<Weight> {
+    pub fn quantize(self, weight: &QuantTensor, importance: Option<&[f32]>) -> Result<Weight> {
         match self {
-            WeightFormat::Packed(kind) => {
-                Ok(PackedTensor::quantize(kind, weight)?.into())
-            }
+            WeightFormat::Packed(kind) => Ok(PackedTensor::quantize(kind, weight)?.into()),
             WeightFormat::Stored(format) if format == weight.format() => Ok(weight.clone().into()),
             WeightFormat::Stored(format) => {
-                Ok(QuantTensor::quantize(format, weight, None)?.into())
+                Ok(QuantTensor::quantize(format, weight, importance)?.into())
             }
         }
     }

@@ -128,16 +128,10 @@ fn no_worse_than_ggml_and_read_back_alike() {
             let others = read_by_ggml(format, ours.bytes());
             let close = got.iter().zip(&others).all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs());
             assert!(close, "{name} {format}: another decoder reads other values");
-            let theirs = QuantTensor::new(
-                format,
-                x.len() / COLS,
-                COLS,
-                Bytes::from(by_ggml(format, &x)),
-            );
-            let (ours, theirs) = (
-                squared_error(&x, &got),
-                squared_error(&x, &theirs.unwrap().dequantize()),
-            );
+            let theirs =
+                QuantTensor::new(format, x.len() / COLS, COLS, Bytes::from(by_ggml(format, &x)));
+            let (ours, theirs) =
+                (squared_error(&x, &got), squared_error(&x, &theirs.unwrap().dequantize()));
             println!("{name} {format}: {:.4} of ggml's squared error", ours / theirs);
             assert!(ours <= theirs, "{name} {format}: {ours} against {theirs}");
         }

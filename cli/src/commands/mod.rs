@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod doctor;
 mod list;
+mod quantize;
 mod run;
 mod score;
 mod show;
@@ -22,7 +23,8 @@ use crate::{
     errors::Failure,
     printer,
     settings::{
-        BenchSettings, Compute, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
+        BenchSettings, QuantizeSettings, RunSettings, ScoreSettings, TokenizeSettings,
+        model_or_default,
     },
 };
 
@@ -62,11 +64,11 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         Command::Run(args) => {
             let in_terminal = printer::stdin_is_terminal();
             let settings = RunSettings::resolve(*args, environment, registry, in_terminal)?;
-            with_threads(&settings.compute, || run::run(&settings, environment))
+            with_threads(settings.compute.threads, || run::run(&settings, environment))
         }
         Command::Score(args) => {
             let settings = ScoreSettings::resolve(args, environment, registry)?;
-            with_threads(&settings.compute, || score::score(&settings))
+            with_threads(settings.compute.threads, || score::score(&settings))
         }
         Command::Tokenize(args) => tokenize::tokenize(&TokenizeSettings::resolve(args, registry)?),
         Command::Show(args::ShowArgs { model, json }) => {
@@ -75,7 +77,11 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         }
         Command::Bench(args) => {
             let settings = BenchSettings::resolve(args, environment, registry)?;
-            with_threads(&settings.compute, || bench::bench(&settings))
+            with_threads(settings.compute.threads, || bench::bench(&settings))
+        }
+        Command::Quantize(args) => {
+            let settings = QuantizeSettings::resolve(*args, environment, registry)?;
+            with_threads(settings.threads, || quantize::quantize(&settings))
         }
         Command::List(args::ListArgs { json }) => list::list(registry, json),
         Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(registry, environment, json),
@@ -89,11 +95,11 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
 
 /// Runs `work` on as many threads as the user wants; candle's loops use the same ones.
 fn with_threads(
-    compute: &Compute,
+    count: usize,
     work: impl FnOnce() -> anyhow::Result<Status> + Send,
 ) -> anyhow::Result<Status> {
-    let threads = Threads::new(compute.threads).map_err(|error| {
-        Failure::failed("threads", format!("can't start {} threads: {error}", compute.threads))
+    let threads = Threads::new(count).map_err(|error| {
+        Failure::failed("threads", format!("can't start {count} threads: {error}"))
             .hint("pass a smaller --threads")
     })?;
     threads.run(work)

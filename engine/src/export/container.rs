@@ -55,8 +55,20 @@ pub(super) fn padding(byte_len: usize) -> &'static [u8] {
 /// Integers are written in 32 bits where they fit, which is what readers of counts and ids expect.
 fn type_number(value: &GgufValue) -> u32 {
     match value {
-        GgufValue::Unsigned(it) => if u32::try_from(*it).is_ok() { 4 } else { 10 },
-        GgufValue::Signed(it) => if i32::try_from(*it).is_ok() { 5 } else { 11 },
+        GgufValue::Unsigned(it) => {
+            if u32::try_from(*it).is_ok() {
+                4
+            } else {
+                10
+            }
+        }
+        GgufValue::Signed(it) => {
+            if i32::try_from(*it).is_ok() {
+                5
+            } else {
+                11
+            }
+        }
         GgufValue::F32(_) => 6,
         GgufValue::Bool(_) => 7,
         GgufValue::String(_) => 8,

@@ -42,9 +42,8 @@ pub fn write_gguf(
     keys.extend(vocabulary::vocabulary(files, spec.vocab_size)?);
     let entries = entries(files, &spec, family, recipe)?;
     let infos: Vec<TensorInfo> = entries.iter().map(|it| it.info.clone()).collect();
-    let write = |out: &mut dyn Write, bytes: &[u8]| {
-        out.write_all(bytes).map_err(ExportError::Write)
-    };
+    let write =
+        |out: &mut dyn Write, bytes: &[u8]| out.write_all(bytes).map_err(ExportError::Write);
     write(out, &container::header(&keys, &infos))?;
     for Entry { info, content, place } in entries {
         match content {

@@ -149,7 +149,13 @@ fn rope(keys: &mut Keys, spec: &ModelSpec, family: Family) {
         }
         RopeScaling::Dynamic { .. } => keys.problem("there is no key for a dynamic rope"),
         RopeScaling::Yarn {
-            factor, original, beta_fast, beta_slow, truncate, attention_factor, ..
+            factor,
+            original,
+            beta_fast,
+            beta_slow,
+            truncate,
+            attention_factor,
+            ..
         } => {
             if !truncate {
                 keys.problem("there is no key for a YaRN passage between whole dimensions");
@@ -180,11 +186,7 @@ fn sampling(keys: &mut Keys, generation_config: Option<&Value>) {
     // Without a temperature, drawing is at 1.
     let temperature = config.get("temperature").and_then(Value::as_f64).unwrap_or(1.0);
     keys.whole("general", "sampling.temp", GgufValue::F32(temperature as f32));
-    let names = [
-        ("top_p", "top_p"),
-        ("min_p", "min_p"),
-        ("penalty_repeat", "repetition_penalty"),
-    ];
+    let names = [("top_p", "top_p"), ("min_p", "min_p"), ("penalty_repeat", "repetition_penalty")];
     for (theirs, ours) in names {
         if let Some(value) = config.get(ours).and_then(Value::as_f64) {
             let key = format!("sampling.{theirs}");

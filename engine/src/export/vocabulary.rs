@@ -24,10 +24,7 @@ const BYTE: i64 = 6;
 type Problem<T> = Result<T, String>;
 
 /// Keys of the tokenizer and of the chat template; none where the model has no tokenizer.
-pub(super) fn vocabulary(
-    files: &ModelFiles,
-    vocab_size: usize,
-) -> Result<Metadata, crate::Error> {
+pub(super) fn vocabulary(files: &ModelFiles, vocab_size: usize) -> Result<Metadata, crate::Error> {
     let mut entries = Metadata::new();
     if let Some(json) = &files.tokenizer {
         let tokenizer = Tokenizer::from_json(json, files.tokenizer_config.as_ref(), vocab_size)?;

@@ -54,16 +54,44 @@ impl Decoder {
     /// # Errors
     /// A token outside the vocabulary, a cache of another tag, or what the arithmetic gives.
     pub fn hidden(&self, tokens: &[u32], pass: &mut Pass<'_>) -> Result<Tensor> {
+        self.hidden_unless(tokens, pass, &|| false)
+    }
+
+    /// The same, given up between two layers once `cancelled` says so.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`]; [`ModelError::Cancelled`].
+    pub fn hidden_unless(
+        &self,
+        tokens: &[u32],
+        pass: &mut Pass<'_>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Tensor> {
         self.check(pass)?;
         let rope = RopeTable::new(&self.spec.rope, pass.rows);
-        let mut x_td = self.embed.forward(tokens)?;
+        let mut x_td = self.embedded(tokens, pass)?;
         for (index, layer) in self.layers.iter().enumerate() {
+            if cancelled() {
+                return Err(ModelError::Cancelled.into());
+            }
             x_td = layer.forward(&x_td, index, &rope, pass)?;
         }
         for (cache, span) in pass.caches.iter_mut().zip(pass.rows.spans()) {
             cache.commit(span.start + span.len);
         }
         self.norm.forward(&x_td)
+    }
+
+    /// What the first layer sees of `tokens`, `[T]` to `[T, D]`.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or what the adapter gives.
+    pub fn embedded(&self, tokens: &[u32], pass: &Pass<'_>) -> Result<Tensor> {
+        let x_td = self.embed.forward(tokens)?;
+        match pass.adapter {
+            Some(adapter) => adapter.embed(tokens, x_td),
+            None => Ok(x_td),
+        }
     }
 
     /// Logits of chosen rows of a hidden state, `[R, D]` to `[R, V]`.
@@ -74,6 +102,12 @@ impl Decoder {
         self.head.forward(rows_rd, pass)
     }
 
+    /// Another decoder of the same description and norm.
+    pub fn with_parts(&self, embed: Embedding, layers: Vec<Layer>, head: Linear) -> Self {
+        let (spec, norm) = (self.spec.clone(), self.norm.clone());
+        Self { spec, id: ModelId::next(), embed, layers, norm, head }
+    }
+
     /// An empty cache for sequences of the given regime under the adapter of a pass.
     pub fn new_cache(&self, tag: CacheTag) -> KvCache {
         KvCache::new(&self.spec, tag)
@@ -82,9 +116,7 @@ impl Decoder {
     /// Bytes of all matrices.
     pub fn weight_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::weight_bytes).sum();
-        // A packed head is a matrix of its own, also where the stored one is the embedding.
-        let shared = self.spec.tied && !self.head.is_packed();
-        let head = if shared { 0 } else { self.head.weight_bytes() };
+        let head = if self.spec.tied { 0 } else { self.head.weight_bytes() };
         self.embed.weight_bytes() + layers + head
     }
 

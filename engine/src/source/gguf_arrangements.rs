@@ -56,8 +56,9 @@ const WRITTEN: [&str; 7] =
 pub(crate) fn arrangement_of(tokenizer: &Value) -> Option<&'static str> {
     let model = &tokenizer["model"];
     let steps = steps(&tokenizer["pre_tokenizer"])?;
-    let is_plain = |key: &str| matches!(&model[key], Value::Null | Value::Bool(false))
-        || model[key].as_str() == Some("");
+    let is_plain = |key: &str| {
+        matches!(&model[key], Value::Null | Value::Bool(false)) || model[key].as_str() == Some("")
+    };
     let plain = ["unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"];
     if !plain.into_iter().all(is_plain) {
         return None;

@@ -104,7 +104,8 @@ fn lines(x: &[f32; 256], w: &[f32; 256], high: f32, tries: &[f32]) -> Block {
     }
     let top = |of: fn(&Line) -> f32| alone.iter().map(of).fold(0.0f32, f32::max);
     let mut factors = (as_half(top(|it| it.scale) / TOP), as_half(top(|it| -it.min) / TOP));
-    let mut best = (f32::INFINITY, Block { scale: 0.0, min: 0.0, scales: [0.0; 8], mins: [0.0; 8] });
+    let mut best =
+        (f32::INFINITY, Block { scale: 0.0, min: 0.0, scales: [0.0; 8], mins: [0.0; 8] });
     for _ in 0..ROUNDS {
         let mut block =
             Block { scale: factors.0, min: factors.1, scales: [0.0; 8], mins: [0.0; 8] };
@@ -205,8 +206,11 @@ pub(super) fn q6_k(x: &[f32; 256], w: &[f32; 256], out: &mut [u8; 210]) {
         let mut scales = [0.0f32; 16];
         let mut total = 0.0;
         for group in 0..16 {
-            let near =
-                if factor == 0.0 { 0.0 } else { nearest((alone[group] / factor).clamp(-128.0, 127.0)) };
+            let near = if factor == 0.0 {
+                0.0
+            } else {
+                nearest((alone[group] / factor).clamp(-128.0, 127.0))
+            };
             let mut least = f32::INFINITY;
             for by in [0.0, -1.0, 1.0] {
                 let scale = (near + by).clamp(-128.0, 127.0);

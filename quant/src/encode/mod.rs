@@ -55,8 +55,11 @@ impl QuantTensor {
             return Err(Error::Empty { rows, cols });
         }
         let importance = column_importance(importance, cols)?;
-        let row_bytes =
-            format.row_bytes(cols).ok_or(Error::RowBlocks { format, block: format.block_len(), cols })?;
+        let row_bytes = format.row_bytes(cols).ok_or(Error::RowBlocks {
+            format,
+            block: format.block_len(),
+            cols,
+        })?;
         let len = row_bytes.checked_mul(rows).ok_or(Error::TooLarge { rows, cols })?;
         let mut bytes = vec![0; len];
         let failure = std::sync::Mutex::new(None::<(usize, Error)>);

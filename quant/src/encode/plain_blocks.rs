@@ -32,7 +32,10 @@ pub(super) fn q4_0(x: &[f32; 32], w: &[f32; 32], out: &mut [u8; 18]) {
     let range = Range { low: -8.0, high: 7.0 };
     let scale = symmetric(x, w, range, &TRIES_4, as_half);
     write_half(out, 0, scale);
-    write_nibbles(&integers(x, Line { scale, min: 0.0 }, range).map(|q| (q + 8) as u8), &mut out[2..]);
+    write_nibbles(
+        &integers(x, Line { scale, min: 0.0 }, range).map(|q| (q + 8) as u8),
+        &mut out[2..],
+    );
 }
 
 #[inline(always)]
