@@ -44,7 +44,9 @@ fn nothing_typed_prints_the_short_help() {
 #[test]
 fn help_texts() {
     check("help", &["--help"]);
-    for command in ["run", "score", "tokenize", "show", "bench", "quantize", "list", "doctor", "completions"] {
+    for command in
+        ["run", "score", "tokenize", "show", "bench", "quantize", "list", "doctor", "completions"]
+    {
         check(&format!("help_{command}"), &[command, "--help"]);
     }
 }

