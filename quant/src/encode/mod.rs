@@ -5,6 +5,9 @@
 //! The bytes depend on the weights and their importance alone, not on threads or instruction set.
 //! This module must not know tensors' names or what a matrix is for.
 
+// Groups of a block are numbered: one index means the same in several arrays.
+#![allow(clippy::needless_range_loop)]
+
 mod k_blocks;
 mod plain_blocks;
 mod search;
