@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::PullWhen;
+
 /// How to load and drive a model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Computing")]
@@ -22,6 +24,10 @@ pub struct ComputeArgs {
     /// faster and a little less exact
     #[arg(long, value_name = "FORMAT", default_value = "none")]
     pub quant: String,
+
+    /// Fetch a model that is not on this machine? [default: missing for run, never elsewhere]
+    #[arg(long, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
 
     /// Adapter folder (PEFT format) to apply; `:0.5` after it scales its change
     #[arg(long, value_name = "DIR[:SCALE]")]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compute;
+mod pull;
 mod quantize;
 mod run;
 pub mod sampling;
@@ -11,6 +12,7 @@ mod tokenize;
 
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
+pub use pull::{PullArgs, PullWhen};
 pub use quantize::QuantizeArgs;
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
@@ -72,6 +74,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Write a model in a smaller format, and measure what that costs
     Quantize(Box<QuantizeArgs>),
+    /// Fetch a model from the hub
+    Pull(PullArgs),
     /// List the models that minicrit knows by name
     #[command(visible_alias = "ls")]
     List(ListArgs),

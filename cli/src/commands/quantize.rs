@@ -17,11 +17,11 @@ use minicrit_engine::{
     recipe::Recipe,
     source::ModelFiles,
 };
+use minicrit_hub::atomic_file;
 use serde_json::{Value, json};
 
 use super::Status;
 use crate::{
-    atomic_file,
     errors::{self, Failure},
     printer,
     settings::QuantizeSettings,

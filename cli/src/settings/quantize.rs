@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use minicrit_engine::{recipe::Mix, registry::Registry};
+use minicrit_engine::recipe::Mix;
 
 use super::{mix_named, threads};
-use crate::{args::QuantizeArgs, env::Environment, errors::Failure, model::ModelRef};
+use crate::{args::QuantizeArgs, catalog::Catalog, env::Environment, errors::Failure, model::ModelRef};
 
 /// What to write, where, and what to measure.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl QuantizeSettings {
     pub fn resolve(
         args: QuantizeArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> Result<Self, Failure> {
         let QuantizeArgs {
             model,
@@ -50,7 +50,7 @@ impl QuantizeSettings {
                 .hint("pass --quant with run to pack at load, or write q8_0 or q4_k_m"));
         }
         Ok(Self {
-            model: ModelRef::parse(&model, registry)?,
+            model: ModelRef::parse(&model, catalog)?,
             mix,
             output,
             force,
