@@ -46,7 +46,15 @@ fn nothing_typed_prints_the_short_help() {
 fn help_texts() {
     check("help", &["--help"]);
     let commands = [
-        "run", "score", "tokenize", "show", "bench", "quantize", "pull", "list", "doctor",
+        "run",
+        "score",
+        "tokenize",
+        "show",
+        "bench",
+        "quantize",
+        "pull",
+        "list",
+        "doctor",
         "completions",
     ];
     for command in commands {

@@ -4,7 +4,6 @@
 use std::{
     path::Path,
     process::{Command as Process, Stdio},
-    time::{Duration, Instant},
 };
 
 use assert_cmd::Command;
@@ -180,32 +179,43 @@ fn a_full_disk_has_a_name() {
     assert!(code == 4 && text.contains("error[no-space]"), "{text}");
 }
 
+/// Bytes of the half-written file beside `out`, if there is one.
+fn part_len(dir: &Path) -> Option<u64> {
+    let part = entries(dir).into_iter().find(|it| it.ends_with(".part"))?;
+    std::fs::metadata(dir.join(part)).ok().map(|it| it.len())
+}
+
 #[test]
 fn a_killed_process_leaves_no_file_or_a_whole_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = path(dir.path(), "out.gguf");
-    let words = ["quantize", "nano", "--format", "q4_k_m", "--output", &out];
-    let start = Instant::now();
-    assert!(minicrit(&words).output().unwrap().status.success());
-    let whole = std::fs::read(&out).unwrap();
-    let time = start.elapsed();
-    std::fs::remove_file(&out).unwrap();
-    let mut seen = [0, 0];
-    for step in 0..8u32 {
+    let whole_dir = tempfile::tempdir().unwrap();
+    let command = |out: &str| {
         let mut process = Process::new(assert_cmd::cargo::cargo_bin!("minicrit"));
-        process.env_clear().env("MINICRIT_THREADS", "2").args(words);
-        let mut child = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(time.min(Duration::from_secs(2)) * step / 6);
+        process.env_clear().env("MINICRIT_THREADS", "2");
+        process.args(["quantize", "nano", "--format", "q4_k_m", "--output", out]);
+        process.stdout(Stdio::null()).stderr(Stdio::null());
+        process
+    };
+    let whole = path(whole_dir.path(), "out.gguf");
+    assert!(command(&whole).status().unwrap().success());
+    let whole = std::fs::read(&whole).unwrap();
+    let mut killed = 0;
+    for eighth in 0..8 {
+        let dir = tempfile::tempdir().unwrap();
+        let out = path(dir.path(), "out.gguf");
+        let mut child = command(&out).spawn().unwrap();
+        // Killed once so much is written, or just after the end.
+        let enough = whole.len() as u64 * eighth / 8;
+        while child.try_wait().unwrap().is_none()
+            && part_len(dir.path()).is_none_or(|it| it < enough)
+        {
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         match std::fs::read(&out) {
-            Ok(bytes) => {
-                assert!(bytes == whole, "half a file at step {step}");
-                std::fs::remove_file(&out).unwrap();
-                seen[1] += 1;
-            }
-            Err(_) => seen[0] += 1,
+            Ok(bytes) => assert!(bytes == whole, "half a file at {eighth} eighths"),
+            Err(_) => killed += 1,
         }
     }
-    assert!(seen[0] > 0, "no kill came in time: {seen:?}");
+    assert!(killed > 0, "no kill came in time");
 }

@@ -28,8 +28,7 @@ use crate::{
     printer,
     settings::{
         BenchSettings, Compute, QuantizeSettings, RunSettings, ScoreSettings, Talk,
-        TokenizeSettings,
-        model_or_default,
+        TokenizeSettings, model_or_default,
     },
 };
 

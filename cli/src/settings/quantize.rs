@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use minicrit_engine::recipe::Mix;
 
 use super::{mix_named, threads};
-use crate::{args::QuantizeArgs, catalog::Catalog, env::Environment, errors::Failure, model::ModelRef};
+use crate::{
+    args::QuantizeArgs, catalog::Catalog, env::Environment, errors::Failure, model::ModelRef,
+};
 
 /// What to write, where, and what to measure.
 #[derive(Debug, Clone)]

@@ -94,10 +94,12 @@ impl Keys<'_> {
         let mut by_id: BTreeMap<u64, (String, i64)> = BTreeMap::new();
         for (text, id) in model["vocab"].as_object().into_iter().flatten() {
             let id = id.as_u64().ok_or("its vocabulary is broken")?;
-            let kind = match () {
-                () if sentencepiece && Some(text.as_str()) == unk => UNKNOWN,
-                () if sentencepiece && byte_fallback && is_byte(text) => BYTE,
-                () => NORMAL,
+            let kind = if sentencepiece && Some(text.as_str()) == unk {
+                UNKNOWN
+            } else if sentencepiece && byte_fallback && is_byte(text) {
+                BYTE
+            } else {
+                NORMAL
             };
             by_id.insert(id, (text.clone(), kind));
         }
@@ -105,10 +107,12 @@ impl Keys<'_> {
             let (Some(id), Some(text)) = (added["id"].as_u64(), added["content"].as_str()) else {
                 return Err("its added tokens are broken".into());
             };
-            let kind = match () {
-                () if sentencepiece && Some(text) == unk => UNKNOWN,
-                () if added["special"].as_bool() == Some(true) => CONTROL,
-                () => USER_DEFINED,
+            let kind = if sentencepiece && Some(text) == unk {
+                UNKNOWN
+            } else if added["special"].as_bool() == Some(true) {
+                CONTROL
+            } else {
+                USER_DEFINED
             };
             by_id.insert(id, (text.to_owned(), kind));
         }
