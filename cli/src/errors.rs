@@ -3,8 +3,8 @@
 use std::{fmt, process::ExitCode};
 
 use minicrit_engine::{
-    NamedError, chat::ChatError, model::ModelError, registry::RegistryError, session::SessionError,
-    source::SourceError, tokens::TokensError,
+    NamedError, chat::ChatError, export::ExportError, model::ModelError, registry::RegistryError,
+    session::SessionError, source::SourceError, tokens::TokensError,
 };
 use minicrit_lora::LoraError;
 
@@ -180,6 +180,7 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
         .or_else(|| cast::<LoraError>(cause))
         .or_else(|| cast::<SourceError>(cause))
         .or_else(|| cast::<ModelError>(cause))
+        .or_else(|| cast::<ExportError>(cause))
         .or_else(|| cast::<TokensError>(cause))
         .or_else(|| cast::<ChatError>(cause))
         .or_else(|| cast::<SessionError>(cause))

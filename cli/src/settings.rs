@@ -5,11 +5,12 @@
 //! compile.
 
 mod critic;
+mod quantize;
 mod run;
 
 use std::path::PathBuf;
 
-use minicrit_quant::PackedKind;
+use minicrit_engine::recipe::Mix;
 
 use crate::{
     adapter::AdapterRef,
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
+pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
@@ -32,8 +34,8 @@ pub struct Compute {
     pub chunk: usize,
     /// Context length, where it shall not be the model's.
     pub context: Option<usize>,
-    /// What the weights are packed into at load.
-    pub quantize: Option<PackedKind>,
+    /// What the weights are brought into at load.
+    pub quantize: Option<Mix>,
     /// Whether a model that is not here is fetched, where the user says.
     pub pull: Option<PullWhen>,
     /// A learned change to the model.
@@ -47,13 +49,12 @@ impl Compute {
     /// What is not built yet, by name; a bad environment variable.
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
-        let quantize = packed_kind(&quant)?;
-        let adapter = adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
-        let threads = match (threads, &environment.threads) {
-            (Some(flag), _) => flag as usize,
-            (None, Some(text)) => threads_of(text)?,
-            (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
+        let quantize = match quant.as_str() {
+            "none" => None,
+            name => Some(mix_named(name)?),
         };
+        let adapter = adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
+        let threads = self::threads(threads, environment)?;
         let context = ctx.map(|it| it as usize);
         Ok(Self { threads, chunk: chunk as usize, context, quantize, pull, adapter })
     }
@@ -67,21 +68,22 @@ fn threads_of(text: &str) -> Result<usize, Failure> {
     })
 }
 
-fn packed_kind(quant: &str) -> Result<Option<PackedKind>, Failure> {
-    let quant = quant.to_ascii_lowercase();
-    match quant.as_str() {
-        "none" => return Ok(None),
-        "q8" => return Ok(Some(PackedKind::Q8)),
-        "q4" => return Ok(Some(PackedKind::Q4)),
-        _ => {}
+/// Worker threads: the flag, else the environment, else the cores of this process.
+fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
+    match (flag, &environment.threads) {
+        (Some(flag), _) => Ok(flag as usize),
+        (None, Some(text)) => threads_of(text),
+        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
     }
-    if minicrit_quant::Format::ALL.iter().any(|it| it.name() == quant) {
-        let message = format!("weights can't be quantized to this at load yet: `--quant {quant}`");
-        return Err(Failure::usage("not-built-yet", message)
-            .hint("pass --quant q8 or q4, or a GGUF file that is quantized already"));
-    }
-    let message = format!("no such weight format: `{quant}`");
-    Err(Failure::usage("unknown-format", message).hint("pass --quant q8, q4 or none"))
+}
+
+/// The form of weights that a flag names.
+fn mix_named(name: &str) -> Result<Mix, Failure> {
+    Mix::named(&name.to_ascii_lowercase()).ok_or_else(|| {
+        let names: Vec<&str> = Mix::all().map(Mix::name).collect();
+        let message = format!("no such weight format: `{name}`");
+        Failure::usage("unknown-format", message).hint(format!("formats are {}", names.join(", ")))
+    })
 }
 
 /// Text or ids.

@@ -45,8 +45,18 @@ fn nothing_typed_prints_the_short_help() {
 #[test]
 fn help_texts() {
     check("help", &["--help"]);
-    let commands =
-        ["run", "score", "tokenize", "show", "bench", "pull", "list", "doctor", "completions"];
+    let commands = [
+        "run",
+        "score",
+        "tokenize",
+        "show",
+        "bench",
+        "quantize",
+        "pull",
+        "list",
+        "doctor",
+        "completions",
+    ];
     for command in commands {
         check(&format!("help_{command}"), &[command, "--help"]);
     }
@@ -87,8 +97,7 @@ fn usage_errors() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
-    check("quant_not_built", &["run", "hi", "--quant", "q8_0"]);
-    check("quant_not_built_score", &["score", "nano", "--text", "a", "--quant", "q4_k"]);
+    check("quantize_not_built", &["quantize", "nano", "--format", "q4", "--output", "x"]);
     check("quant_unknown", &["bench", "--quant", "q3_magic"]);
     check("adapter_not_found", &["run", "hi", "--adapter", "my-adapter"]);
 }

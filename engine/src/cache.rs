@@ -4,6 +4,8 @@
 //! length: [`KvCache::truncate`] costs nothing, and what lies behind is overwritten by the next
 //! append. Pages are shared between clones until one of them writes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -17,6 +19,14 @@ use crate::{
 /// A loaded decoder, unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModelId(pub u64);
+
+impl ModelId {
+    /// One that no decoder of this process has.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// All that cached keys and values depend on, besides the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

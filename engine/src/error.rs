@@ -33,6 +33,9 @@ pub enum Error {
     /// The model registry.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// Writing a model in another form.
+    #[error(transparent)]
+    Export(#[from] crate::export::ExportError),
     /// Stored weights.
     #[error(transparent)]
     Quant(#[from] minicrit_quant::Error),
@@ -50,6 +53,7 @@ impl NamedError for Error {
             Error::Chat(it) => it.name(),
             Error::Session(it) => it.name(),
             Error::Registry(it) => it.name(),
+            Error::Export(it) => it.name(),
             Error::Quant(_) => "weights",
             Error::Tensor(_) => "tensor",
         }
@@ -63,6 +67,7 @@ impl NamedError for Error {
             Error::Chat(it) => it.hint(),
             Error::Session(it) => it.hint(),
             Error::Registry(it) => it.hint(),
+            Error::Export(it) => it.hint(),
             Error::Quant(_) | Error::Tensor(_) => None,
         }
     }

@@ -1,13 +1,9 @@
 //! Files to a decoder: every tensor is used, none is missing, every shape is right.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::BTreeMap, ops::Range};
 
 use candle_core::{Device, Tensor};
-use minicrit_quant::{PackedKind, PackedTensor, QuantTensor, Weight};
+use minicrit_quant::{QuantTensor, Weight};
 
 use crate::{
     Result,
@@ -17,8 +13,11 @@ use crate::{
         names::{FfnNames, GatedNames, LayerNames, LinearNames, Names, Part},
     },
     cache::ModelId,
+    export::ExportError,
+    importance::Importance,
     model::{Attention, Decoder, Embedding, Ffn, Gated, Layer, Linear, ModelError, Moe, RmsNorm},
     ops::attend::AttendSpec,
+    recipe::{Mix, Place, Recipe},
     source::{ModelFiles, StoredTensor},
     spec::{FfnSpec, ModelSpec, RopeScaling},
 };
@@ -29,9 +28,9 @@ const ROPE_DIVISORS: &str = "rope_freqs.weight";
 /// How to hold the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// Packs the matrices of layers and head into int8 or int4 as they are loaded. `None` leaves
-    /// them where they are, in the file's format.
-    pub quantize: Option<PackedKind>,
+    /// Brings matrices into other forms as they are loaded, one by one. `None` leaves them where
+    /// they are, in the file's format.
+    pub quantize: Option<Mix>,
 }
 
 /// [`load_decoder_with`] the file's own weights.
@@ -48,15 +47,28 @@ pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
 /// # Errors
 /// [`ModelError`] with every problem of the description or of the weights.
 pub fn load_decoder_with(files: &ModelFiles, options: LoadOptions) -> Result<Decoder> {
-    let mut spec = arch::spec_from_config(&files.config)?;
-    let names = arch::names(&spec);
-    check(&spec, &names, &files.tensors)?;
-    let loader = Loader { source: Source::Files(&files.tensors), quantize: options.quantize };
-    if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
-        let values = loader.floats(ROPE_DIVISORS, divisors)?;
-        spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
+    match options.quantize {
+        Some(mix) => quantized_decoder(files, &Recipe::new(mix), &Importance::default()),
+        None => files_decoder(files, None),
     }
-    loader.decoder(spec, &names)
+}
+
+/// Builds the decoder that `files` describe, its matrices brought into other forms one by one.
+///
+/// # Errors
+/// [`ModelError`] with every problem of the description or of the weights, or of their rounding.
+pub fn quantized_decoder(
+    files: &ModelFiles,
+    recipe: &Recipe,
+    importance: &Importance,
+) -> Result<Decoder> {
+    files_decoder(files, Some(Rounding { recipe, importance }))
+}
+
+fn files_decoder(files: &ModelFiles, rounding: Option<Rounding<'_>>) -> Result<Decoder> {
+    let spec = checked_spec(files)?;
+    let names = arch::names(&spec);
+    Loader { source: Source::Files(&files.tensors), rounding }.decoder(spec, &names)
 }
 
 /// A decoder of float32 tensors that may be trained, by the names and whole shapes that
@@ -78,7 +90,22 @@ pub fn learned_decoder(spec: ModelSpec, tensors: &BTreeMap<String, Tensor>) -> R
     if !problems.is_empty() {
         return Err(ModelError::Weights { problems }.into());
     }
-    Loader { source: Source::Learned(tensors), quantize: None }.decoder(spec, &names)
+    Loader { source: Source::Learned(tensors), rounding: None }.decoder(spec, &names)
+}
+
+/// The description of `files`, whose weights fit it. Divisors of a rope that the weights hold are
+/// part of it.
+///
+/// # Errors
+/// [`ModelError`] with every problem of the description or of the weights.
+pub(crate) fn checked_spec(files: &ModelFiles) -> Result<ModelSpec> {
+    let mut spec = arch::spec_from_config(&files.config)?;
+    check(&spec, &arch::names(&spec), &files.tensors)?;
+    if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
+        let values = floats(ROPE_DIVISORS, divisors)?;
+        spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
+    }
+    Ok(spec)
 }
 
 /// Compares what must be there with what is there.
@@ -122,6 +149,15 @@ fn is_redundant(spec: &ModelSpec, name: &str, tensor: &StoredTensor) -> bool {
     tied_head || divisors || name.ends_with(".rotary_emb.inv_freq")
 }
 
+fn floats(name: &str, stored: &StoredTensor) -> Result<Vec<f32>> {
+    let len = stored.shape.iter().product();
+    let values = QuantTensor::new(stored.format, 1, len, stored.bytes.clone())?.dequantize();
+    if values.iter().any(|it| !it.is_finite()) {
+        return Err(ModelError::NonFiniteWeight { tensor: name.to_string() }.into());
+    }
+    Ok(values)
+}
+
 /// Where weights come from.
 enum Source<'a> {
     /// Files, whose bytes are used where they lie.
@@ -130,9 +166,16 @@ enum Source<'a> {
     Learned(&'a BTreeMap<String, Tensor>),
 }
 
+/// What matrices are brought into.
+#[derive(Clone, Copy)]
+struct Rounding<'a> {
+    recipe: &'a Recipe,
+    importance: &'a Importance,
+}
+
 struct Loader<'a> {
     source: Source<'a>,
-    quantize: Option<PackedKind>,
+    rounding: Option<Rounding<'a>>,
 }
 
 fn missing(name: &str) -> crate::Error {
@@ -141,7 +184,6 @@ fn missing(name: &str) -> crate::Error {
 
 impl Loader<'_> {
     fn decoder(&self, spec: ModelSpec, names: &Names) -> Result<Decoder> {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let layers = names
             .layers
             .iter()
@@ -156,12 +198,16 @@ impl Loader<'_> {
                 (Embedding::learned(embed), Linear::learned(head_site, head, None))
             }
             None => {
-                let head = self.packed_head(self.matrix(head_part)?)?;
-                (Embedding::new(self.matrix(&names.embed)?), Linear::new(head_site, head, None))
+                let embed = self.weight(&spec, Place::Embedding, &names.embed)?;
+                let head = match &names.head {
+                    Some(part) => self.weight(&spec, Place::HEAD, part)?,
+                    None => embed.clone(),
+                };
+                (Embedding::new(embed), Linear::new(head_site, head, None))
             }
         };
         Ok(Decoder {
-            id: ModelId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            id: ModelId::next(),
             embed,
             layers,
             norm: self.norm(&spec, &names.norm)?,
@@ -191,65 +237,56 @@ impl Loader<'_> {
         Ok(whole.slice_rows(part.rows.clone())?)
     }
 
-    /// A matrix of a layer, packed where that was asked for.
-    fn packed(&self, part: &Part) -> Result<Weight> {
+    /// A matrix, rounded where that was asked for.
+    fn weight(&self, spec: &ModelSpec, place: Place, part: &Part) -> Result<Weight> {
         let stored = self.matrix(part)?;
-        match self.quantize {
-            Some(kind) => Ok(PackedTensor::quantize(kind, &stored)?.into()),
-            None => Ok(stored.into()),
-        }
-    }
-
-    /// The head decides between tokens directly, so it is kept in int8 where layers are int4. The
-    /// embedding beside it stays as stored: a pass reads a few of its rows only.
-    fn packed_head(&self, stored: QuantTensor) -> Result<Weight> {
-        match self.quantize {
-            Some(_) => Ok(PackedTensor::quantize(PackedKind::Q8, &stored)?.into()),
-            None => Ok(stored.into()),
-        }
+        let Some(Rounding { recipe, importance }) = self.rounding else {
+            return Ok(stored.into());
+        };
+        let format = recipe.format(spec, place, stored.cols());
+        Ok(format
+            .quantize(&stored, importance.of(place))
+            .map_err(|source| ExportError::Tensor { tensor: part.name.clone(), source })?)
     }
 
     fn vector(&self, part: &Part) -> Result<Tensor> {
         if let Some(learned) = self.learned(part)? {
             return Ok(learned);
         }
-        let values = self.floats(&part.name, self.stored(&part.name)?)?;
+        let values = floats(&part.name, self.stored(&part.name)?)?;
         let Range { start, end } = part.rows;
         Ok(Tensor::from_slice(&values[start..end], end - start, &Device::Cpu)?)
-    }
-
-    fn floats(&self, name: &str, stored: &StoredTensor) -> Result<Vec<f32>> {
-        let len = stored.shape.iter().product();
-        let values = QuantTensor::new(stored.format, 1, len, stored.bytes.clone())?.dequantize();
-        if values.iter().any(|it| !it.is_finite()) {
-            return Err(ModelError::NonFiniteWeight { tensor: name.to_string() }.into());
-        }
-        Ok(values)
     }
 
     fn norm(&self, spec: &ModelSpec, part: &Part) -> Result<RmsNorm> {
         Ok(RmsNorm { gain: self.vector(part)?, eps: spec.norm_eps })
     }
 
-    fn linear(&self, site: Option<Site>, names: &LinearNames) -> Result<Linear> {
+    fn linear(&self, spec: &ModelSpec, site: Option<Site>, names: &LinearNames) -> Result<Linear> {
         let bias = names.bias.as_ref().map(|it| self.vector(it)).transpose()?;
         if let Some(weight_oi) = self.learned(&names.weight)? {
             return Ok(Linear::learned(site, weight_oi, bias));
         }
         // A router is tiny, and a rounding there sends a token to another expert.
         let weight = match site {
-            Some(_) => self.packed(&names.weight)?,
+            Some(site) => self.weight(spec, Place::Projection(site), &names.weight)?,
             None => self.matrix(&names.weight)?.into(),
         };
         Ok(Linear::new(site, weight, bias))
     }
 
-    fn gated(&self, layer: u16, expert: Option<u16>, names: &GatedNames) -> Result<Gated> {
+    fn gated(
+        &self,
+        spec: &ModelSpec,
+        layer: u16,
+        expert: Option<u16>,
+        names: &GatedNames,
+    ) -> Result<Gated> {
         let site = |proj| Some(Site { layer, expert, proj });
         Ok(Gated {
-            gate: self.linear(site(Proj::Gate), &names.gate)?,
-            up: self.linear(site(Proj::Up), &names.up)?,
-            down: self.linear(site(Proj::Down), &names.down)?,
+            gate: self.linear(spec, site(Proj::Gate), &names.gate)?,
+            up: self.linear(spec, site(Proj::Up), &names.up)?,
+            down: self.linear(spec, site(Proj::Down), &names.down)?,
         })
     }
 
@@ -262,16 +299,17 @@ impl Loader<'_> {
         };
         let ffn = match (&names.ffn, spec.layers[index].ffn) {
             (FfnNames::Moe { router, experts }, FfnSpec::Moe { per_token, normalize, .. }) => {
-                let expert =
-                    |(e, names): (usize, &GatedNames)| self.gated(layer, Some(e as u16), names);
+                let expert = |(e, names): (usize, &GatedNames)| {
+                    self.gated(spec, layer, Some(e as u16), names)
+                };
                 Ffn::Moe(Moe {
-                    router: self.linear(None, router)?,
+                    router: self.linear(spec, None, router)?,
                     experts: experts.iter().enumerate().map(expert).collect::<Result<_>>()?,
                     per_token,
                     normalize,
                 })
             }
-            (FfnNames::Dense(names), _) => Ffn::Dense(self.gated(layer, None, names)?),
+            (FfnNames::Dense(names), _) => Ffn::Dense(self.gated(spec, layer, None, names)?),
             (FfnNames::Moe { .. }, FfnSpec::Dense { .. }) => {
                 unreachable!("invariant: names are made from the spec")
             }
@@ -280,10 +318,10 @@ impl Loader<'_> {
             attention_norm: self.norm(spec, &names.attention_norm)?,
             attention: Attention {
                 spec: AttendSpec { heads: spec.heads, window: spec.layers[index].window },
-                q: self.linear(site(Proj::Q), &names.q)?,
-                k: self.linear(site(Proj::K), &names.k)?,
-                v: self.linear(site(Proj::V), &names.v)?,
-                o: self.linear(site(Proj::O), &names.o)?,
+                q: self.linear(spec, site(Proj::Q), &names.q)?,
+                k: self.linear(spec, site(Proj::K), &names.k)?,
+                v: self.linear(spec, site(Proj::V), &names.v)?,
+                o: self.linear(spec, site(Proj::O), &names.o)?,
                 qk_norm,
             },
             ffn_norm: self.norm(spec, &names.ffn_norm)?,

@@ -42,7 +42,9 @@ fn each_model(check: impl Fn(&str, &Arc<Decoder>, &[u32])) {
         // Three times the ids: more than one attention chunk of 64 positions.
         let ids = fixture.ids("ids_40").repeat(3);
         for quantize in [None, Some(PackedKind::Q8), Some(PackedKind::Q4)] {
-            let decoder = load_decoder_with(&files, LoadOptions { quantize }).unwrap();
+            let decoder =
+                load_decoder_with(&files, LoadOptions { quantize: quantize.map(Into::into) })
+                    .unwrap();
             check(&format!("{name} {quantize:?}"), &Arc::new(decoder), &ids);
         }
     }

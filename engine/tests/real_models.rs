@@ -81,7 +81,7 @@ fn greedy_answers_are_the_same_with_any_drafter() {
 fn divergence(kind: PackedKind) -> (f64, f64) {
     let files = ModelFiles::builtin().unwrap();
     let stored = assemble::load(&files, LoadOptions::default()).unwrap();
-    let packed = load_decoder_with(&files, LoadOptions { quantize: Some(kind) }).unwrap();
+    let packed = load_decoder_with(&files, LoadOptions { quantize: Some(kind.into()) }).unwrap();
     let packed = Arc::new(packed);
     let path = fixtures_dir().join("../../models/nano/heldout.jsonl");
     let text = std::fs::read_to_string(path).unwrap();

@@ -61,6 +61,26 @@ pub enum Error {
         /// The first such row.
         row: usize,
     },
+    /// A value is too large for the half-precision numbers of its format.
+    #[error("row {row} holds {value:e}, which {format} can't hold")]
+    TooWide {
+        /// Stored format.
+        format: Format,
+        /// The row.
+        row: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Importance of columns that do not fit, or that are no weights.
+    #[error("importance of {got} columns for rows of {cols}{}", bad_column(*bad))]
+    Importance {
+        /// Columns of the matrix.
+        cols: usize,
+        /// Numbers that were given.
+        got: usize,
+        /// The first that is negative or not finite.
+        bad: Option<usize>,
+    },
     /// Packed bytes do not hold the shape.
     #[error("packed {kind} tensor of {rows} x {cols} needs {expected} bytes, got {got}")]
     PackedLen {
@@ -121,4 +141,8 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+fn bad_column(bad: Option<usize>) -> String {
+    bad.map_or_else(String::new, |it| format!("; number {it} is negative or not finite"))
 }

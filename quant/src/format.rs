@@ -87,6 +87,19 @@ impl Format {
         self.block_bytes() as f64 * 8.0 / self.block_len() as f64
     }
 
+    /// This format, or the nearest one whose blocks divide rows of `cols` values. The choice is
+    /// that of llama.cpp's quantizer: a K type gives way to one of 32 values, that to f16.
+    pub const fn fitting(self, cols: usize) -> Format {
+        let narrow = match self {
+            _ if cols.is_multiple_of(self.block_len()) => return self,
+            Format::Q4K => Format::Q5_0,
+            Format::Q5K => Format::Q5_1,
+            Format::Q6K => Format::Q8_0,
+            _ => Format::F16,
+        };
+        if cols.is_multiple_of(narrow.block_len()) { narrow } else { Format::F16 }
+    }
+
     /// ggml's number for this type, as GGUF files store it.
     pub const fn ggml_type(self) -> u32 {
         match self {

@@ -19,6 +19,7 @@ mod blocks;
 mod bytes;
 pub mod dense;
 mod dense_op;
+mod encode;
 mod error;
 mod format;
 pub mod kernels;
@@ -28,6 +29,7 @@ pub mod pool;
 pub mod roofline;
 mod tensor;
 mod weight;
+mod weight_format;
 
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
@@ -38,6 +40,7 @@ pub use op::QuantMatmul;
 pub use packed::{PackedHeader, PackedKind, PackedLevel, PackedTensor};
 pub use tensor::QuantTensor;
 pub use weight::Weight;
+pub use weight_format::WeightFormat;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

@@ -20,7 +20,8 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub ctx: Option<u32>,
 
-    /// Pack weights at load: q8 (int8), q4 (int4) or none; smaller, faster and a little less exact
+    /// Round weights at load: q8 (int8), q4 (int4), a GGUF type such as q6_k, or none; smaller,
+    /// faster and a little less exact
     #[arg(long, value_name = "FORMAT", default_value = "none")]
     pub quant: String,
 

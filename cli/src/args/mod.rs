@@ -9,6 +9,7 @@ mod data;
 mod eval;
 mod model_data;
 mod pull;
+mod quantize;
 mod run;
 pub mod sampling;
 mod score;
@@ -26,6 +27,7 @@ pub use data::{DataArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
 pub use model_data::{ImproveArgs, PairsArgs, ScoringArgs};
 pub use pull::{PullArgs, PullWhen};
+pub use quantize::QuantizeArgs;
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;
@@ -93,6 +95,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Measure speed and memory of a model on this machine
     Bench(BenchArgs),
+    /// Write a model in a smaller format, and measure what that costs
+    Quantize(Box<QuantizeArgs>),
     /// Fetch a model from the hub
     Pull(PullArgs),
     /// List the models that minicrit knows by name

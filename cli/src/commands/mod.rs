@@ -11,6 +11,7 @@ mod list;
 mod model_data;
 mod promotion;
 mod pull;
+mod quantize;
 mod run;
 mod score;
 mod show;
@@ -32,8 +33,8 @@ use crate::{
     model::ModelRef,
     printer,
     settings::{
-        BenchSettings, Compute, CritiqueSettings, EvalSettings, RunSettings, ScoreSettings, Talk,
-        TokenizeSettings, model_or_default,
+        BenchSettings, Compute, CritiqueSettings, EvalSettings, QuantizeSettings, RunSettings,
+        ScoreSettings, Talk, TokenizeSettings, model_or_default,
     },
 };
 
@@ -84,18 +85,18 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             let draft = settings.drafting.model();
             let models: Vec<&ModelRef> = draft.into_iter().chain([&settings.model]).collect();
             fetch::missing(&models, when, quiet, environment)?;
-            with_threads(&settings.compute, || run::run(&settings, environment))
+            with_threads(settings.compute.threads, || run::run(&settings, environment))
         }
         Command::Critique(args) => {
             let in_terminal = printer::stdin_is_terminal();
             let settings = CritiqueSettings::resolve(*args, environment, catalog, in_terminal)?;
             fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
-            with_threads(&settings.critic.compute, || critique::critique(&settings))
+            with_threads(settings.critic.compute.threads, || critique::critique(&settings))
         }
         Command::Eval(args) => {
             let settings = EvalSettings::resolve(*args, environment, catalog)?;
             fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
-            with_threads(&settings.critic.compute, || eval::eval(&settings))
+            with_threads(settings.critic.compute.threads, || eval::eval(&settings))
         }
         Command::Adapters(args) => promotion::adapters(args.command, environment, catalog),
         Command::Data(args) => match args.command {
@@ -108,7 +109,7 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         Command::Score(args) => {
             let settings = ScoreSettings::resolve(args, environment, catalog)?;
             fetch_if_asked(&settings.model, &settings.compute, environment)?;
-            with_threads(&settings.compute, || score::score(&settings))
+            with_threads(settings.compute.threads, || score::score(&settings))
         }
         Command::Tokenize(args) => tokenize::tokenize(&TokenizeSettings::resolve(args, catalog)?),
         Command::Show(args::ShowArgs { model, json }) => {
@@ -118,7 +119,11 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         Command::Bench(args) => {
             let settings = BenchSettings::resolve(args, environment, catalog)?;
             fetch_if_asked(&settings.model, &settings.compute, environment)?;
-            with_threads(&settings.compute, || bench::bench(&settings))
+            with_threads(settings.compute.threads, || bench::bench(&settings))
+        }
+        Command::Quantize(args) => {
+            let settings = QuantizeSettings::resolve(*args, environment, catalog)?;
+            with_threads(settings.threads, || quantize::quantize(&settings))
         }
         Command::Pull(args) => pull::pull(&args, catalog, environment),
         Command::List(args::ListArgs { json }) => list::list(catalog, json),
@@ -143,11 +148,11 @@ fn fetch_if_asked(
 
 /// Runs `work` on as many threads as the user wants; candle's loops use the same ones.
 fn with_threads(
-    compute: &Compute,
+    count: usize,
     work: impl FnOnce() -> anyhow::Result<Status> + Send,
 ) -> anyhow::Result<Status> {
-    let threads = Threads::new(compute.threads).map_err(|error| {
-        Failure::failed("threads", format!("can't start {} threads: {error}", compute.threads))
+    let threads = Threads::new(count).map_err(|error| {
+        Failure::failed("threads", format!("can't start {count} threads: {error}"))
             .hint("pass a smaller --threads")
     })?;
     threads.run(work)

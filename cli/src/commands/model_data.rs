@@ -50,7 +50,7 @@ pub fn preference_pairs(
     let margin = scoring.margin;
     let job = Job::new(&input, &output, &settings, &scoring, format!("pairs {drawing:?}"))?;
     let judge = judge(&scoring, &compute, catalog)?;
-    with_threads(&compute, move || {
+    with_threads(compute.threads, move || {
         let mut points = Points::open(&scoring, judge.as_ref())?;
         let mut backend = critic::backend(&settings)?;
         job.run(&mut |index, case| {
@@ -85,7 +85,7 @@ pub fn improve(
     let margin = scoring.margin;
     let job = Job::new(&input, &output, &settings, &scoring, format!("improve {principles}"))?;
     let judge = judge(&scoring, &compute, catalog)?;
-    with_threads(&compute, move || {
+    with_threads(compute.threads, move || {
         let mut points = Points::open(&scoring, judge.as_ref())?;
         let mut backend = critic::backend(&settings)?;
         job.run(&mut |_, case| {

@@ -73,7 +73,7 @@ fn promote(
         rivals.push(("in use", with(Some(versions.path(current)), style)?));
     }
     let mut judged = Vec::new();
-    with_threads(&compute, || {
+    with_threads(compute.threads, || {
         for (role, settings) in
             rivals.iter().map(|it| (it.0, &it.1)).chain([("candidate", &candidate)])
         {

@@ -102,6 +102,12 @@ impl Decoder {
         self.head.forward(rows_rd, pass)
     }
 
+    /// Another decoder of the same description and norm.
+    pub fn with_parts(&self, embed: Embedding, layers: Vec<Layer>, head: Linear) -> Self {
+        let (spec, norm) = (self.spec.clone(), self.norm.clone());
+        Self { spec, id: ModelId::next(), embed, layers, norm, head }
+    }
+
     /// An empty cache for sequences of the given regime under the adapter of a pass.
     pub fn new_cache(&self, tag: CacheTag) -> KvCache {
         KvCache::new(&self.spec, tag)
@@ -110,9 +116,7 @@ impl Decoder {
     /// Bytes of all matrices.
     pub fn weight_bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(Layer::weight_bytes).sum();
-        // A packed head is a matrix of its own, also where the stored one is the embedding.
-        let shared = self.spec.tied && !self.head.is_packed();
-        let head = if shared { 0 } else { self.head.weight_bytes() };
+        let head = if self.spec.tied { 0 } else { self.head.weight_bytes() };
         self.embed.weight_bytes() + layers + head
     }
 

@@ -16,7 +16,7 @@ use super::{
 
 /// Families of models that GGUF files may hold and that are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     /// Llama, and Mistral where the file has no sliding window.
     Llama,
     /// Mistral with a sliding window.
@@ -65,7 +65,7 @@ impl Family {
     }
 
     /// What metadata keys start with.
-    fn prefix(self) -> &'static str {
+    pub(crate) fn prefix(self) -> &'static str {
         match self {
             Family::Llama | Family::Mistral | Family::Mixtral => "llama",
             Family::Qwen2 => "qwen2",
@@ -75,7 +75,7 @@ impl Family {
         }
     }
 
-    fn model_type(self) -> &'static str {
+    pub(crate) fn model_type(self) -> &'static str {
         match self {
             Family::Llama => "llama",
             Family::Mistral => "mistral",
@@ -101,7 +101,7 @@ impl Family {
 
     /// Whether the file stores query and key rows in the order of interleaved rotary pairs
     /// (llama.cpp's converter turns them for architecture `llama` alone).
-    pub(super) fn has_interleaved_rows(self) -> bool {
+    pub(crate) fn has_interleaved_rows(self) -> bool {
         self.prefix() == "llama"
     }
 }

@@ -7,7 +7,7 @@ use super::gguf_config::Family;
 
 /// Where a GGUF tensor goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// One tensor of this name.
     One(String),
     /// Query or key rows of attention, which architecture `llama` stores in another order.
@@ -29,7 +29,7 @@ pub(super) enum Place {
 }
 
 /// The place of the tensor that a GGUF file of `family` calls `name`.
-pub(super) fn place(family: Family, name: &str) -> Place {
+pub(crate) fn place(family: Family, name: &str) -> Place {
     match name {
         "token_embd.weight" => return Place::One("model.embed_tokens.weight".into()),
         "output_norm.weight" => return Place::One("model.norm.weight".into()),

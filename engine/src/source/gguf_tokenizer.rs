@@ -13,12 +13,8 @@ use super::{
     Result, SourceError,
     error::{Problems, quoted},
     gguf::{Gguf, GgufValue},
+    gguf_arrangements::arrangement,
 };
-
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Longest piece for which SentencePiece merges are derived; its pieces have at most 16 characters
 /// unless told otherwise.
@@ -125,43 +121,6 @@ fn kind(number: i64, problems: &mut Problems) -> Kind {
             Kind::Normal
         }
     }
-}
-
-/// What a value of `tokenizer.ggml.pre` means.
-struct Arrangement {
-    pre_tokenizer: Value,
-    normalizer: Value,
-    ignore_merges: bool,
-    adds_bos: bool,
-}
-
-fn arrangement(name: &str) -> Option<Arrangement> {
-    let split = |pattern: &str| {
-        json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}]})
-    };
-    let plain = |pre_tokenizer| Arrangement {
-        pre_tokenizer,
-        normalizer: Value::Null,
-        ignore_merges: false,
-        adds_bos: false,
-    };
-    let arrangement = match name {
-        "gpt-2" | "gpt2" | "phi-2" => plain(split(GPT2)),
-        "llama3" | "llama-v3" | "llama-bpe" => {
-            Arrangement { ignore_merges: true, adds_bos: true, ..plain(split(LLAMA3)) }
-        }
-        "smaug-bpe" | "dbrx" => plain(split(LLAMA3)),
-        "qwen2" => Arrangement { normalizer: json!({"type": "NFC"}), ..plain(split(QWEN2)) },
-        "deepseek-r1-qwen" => plain(split(QWEN2)),
-        "tekken" => Arrangement { ignore_merges: true, adds_bos: true, ..plain(split(TEKKEN)) },
-        "smollm" => plain(json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Digits", "individual_digits": true},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]})),
-        _ => return None,
-    };
-    Some(arrangement)
 }
 
 fn byte_level(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<TokenizerFiles, Problems> {
@@ -285,6 +244,17 @@ fn sentencepiece(gguf: &Gguf, vocab: &Vocab<'_>) -> std::result::Result<Tokenize
         adds_bos: true,
     };
     finish(gguf, vocab, parts)
+}
+
+/// [`merges_from_scores`] of tokens that are about to be written, by GGUF's numbers of their kinds.
+pub(crate) fn merges_of_scores(
+    tokens: &[String],
+    kinds: &[i64],
+    scores: &[f32],
+) -> Vec<[String; 2]> {
+    let mut problems = Problems::default();
+    let kinds = kinds.iter().map(|it| kind(*it, &mut problems)).collect();
+    merges_from_scores(&Vocab { tokens, kinds }, scores)
 }
 
 /// The merge list that SentencePiece's scores imply, in the order of transformers' converter:

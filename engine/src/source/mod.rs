@@ -12,14 +12,15 @@ mod builtin;
 mod error;
 mod folder;
 pub mod gguf;
-mod gguf_config;
+pub(crate) mod gguf_arrangements;
+pub(crate) mod gguf_config;
 mod gguf_cursor;
 mod gguf_keys;
 mod gguf_model;
-mod gguf_names;
+pub(crate) mod gguf_names;
 mod gguf_reader;
 mod gguf_rope;
-mod gguf_tokenizer;
+pub(crate) mod gguf_tokenizer;
 mod json;
 pub mod safetensors;
 
