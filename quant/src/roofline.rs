@@ -13,6 +13,7 @@
 mod buffer;
 mod fma;
 mod read;
+mod tile;
 
 use std::{
     sync::Barrier,
@@ -29,6 +30,9 @@ const PASSES: usize = 4;
 
 /// About 20 ms of arithmetic for each pass.
 const FMA_ROUNDS: usize = 4_000_000;
+
+/// About 20 ms of tile products for each pass.
+const TILE_ROUNDS: usize = 1_000_000;
 
 /// Read bandwidth of this process with so many threads, in GB/s (10^9 bytes each second).
 ///
@@ -64,6 +68,21 @@ pub fn read_bandwidth_of(bytes: usize, threads: usize) -> f64 {
 /// The widest vectors this processor has, with enough independent sums to hide their latency.
 pub fn fma_peak(threads: usize) -> f64 {
     fma_peak_of(FMA_ROUNDS, threads)
+}
+
+/// Peak of bfloat16 tile products with so many threads, in GFLOP/s; zero where there are no tiles.
+pub fn tile_peak(threads: usize) -> f64 {
+    if !tile::available() {
+        return 0.0;
+    }
+    let threads = threads.max(1);
+    let mut best = 0.0_f64;
+    for _ in 0..PASSES {
+        let time = together(threads, |_| tile::run(TILE_ROUNDS));
+        let operations = (TILE_ROUNDS * tile::OPERATIONS_EACH_ROUND * threads) as f64;
+        best = best.max(operations / time.as_secs_f64() / 1e9);
+    }
+    best
 }
 
 fn fma_peak_of(rounds: usize, threads: usize) -> f64 {

@@ -9,7 +9,7 @@ use half::bf16;
 use minicrit_quant::{
     QuantTensor, Weight,
     dense::{
-        AttendShape, DenseLevel, Matrix, Qkv, QkvSlopes, Right, Tiles, attend_backward,
+        AttendShape, DenseLevel, Gated, Matrix, Qkv, QkvSlopes, Right, Tiles, attend_backward,
         attend_forward, gated_backward, gated_forward, log_probs, norm_backward, norm_rows,
     },
 };
@@ -164,7 +164,8 @@ fn gated_block_and_its_slopes() {
         let parts = stored.iter().map(|it| (Matrix::Weight(it), None)).collect();
         let right = Right::Rows { parts, alternate: true };
         let mut act = Tiles::zeros(rows, 2);
-        let kept = gated_forward(level, &left, 0..2, &right, &mut act);
+        let mut kept = Gated::default();
+        gated_forward(level, &left, 0..2, &right, &mut kept, &mut act);
         let slope = Tiles::from_rows(level.float(), &g, inputs);
         let right = Right::Columns(vec![Matrix::Weight(&down_stored)]);
         let (mut again, mut slopes) = (Tiles::zeros(rows, 2), Tiles::zeros(rows, 4));

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 /// A real model's shape.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
+    /// 8 layers of 256, 8 heads over 4, a vocabulary of 4,096: 7.9 million parameters.
+    Mini,
     /// Qwen2.5-0.5B: 24 layers of 896, 14 heads over 2, tied vocabulary of 151,936.
     Qwen2_0_5b,
     /// Qwen2.5-1.5B: 28 layers of 1,536, 12 heads over 2, tied vocabulary of 151,936.
@@ -25,6 +27,7 @@ impl Shape {
     /// Name for files and benchmark ids.
     pub fn name(self) -> &'static str {
         match self {
+            Shape::Mini => "mini",
             Shape::Qwen2_0_5b => "qwen2.5-0.5b",
             Shape::Qwen2_1_5b => "qwen2.5-1.5b",
             Shape::Llama3_1b => "llama-3.2-1b",
@@ -46,6 +49,13 @@ impl Shape {
         match self {
             Shape::Qwen2_0_5b => qwen(896, 24, 14, 4_864),
             Shape::Qwen2_1_5b => qwen(1_536, 28, 12, 8_960),
+            Shape::Mini => json!({
+                "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
+                "hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 8,
+                "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 4_096,
+                "max_position_embeddings": 4_096, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
+                "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+            }),
             Shape::Llama3_1b => json!({
                 "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu",
                 "hidden_size": 2_048, "intermediate_size": 8_192, "num_hidden_layers": 16,

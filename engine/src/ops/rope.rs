@@ -3,13 +3,19 @@
 use std::{f64::consts::PI, sync::Arc};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use minicrit_quant::kernels::{Level, vector};
+use minicrit_quant::{
+    kernels::{Level, vector},
+    pool,
+};
 
 use super::values;
 use crate::{
     pass::Rows,
     spec::{RopeScaling, RopeSpec},
 };
+
+/// Values from which on a second thread pays.
+const PARALLEL_FROM: usize = 1 << 16;
 
 /// Cosines and sines for the rows of one pass, `[rows, dim / 2]` each, shared by all layers.
 #[derive(Debug, Clone)]
@@ -43,7 +49,9 @@ impl RopeTable {
         Self { inner: Arc::new(Inner { half, cos, sin }) }
     }
 
-    fn inverse(&self) -> Self {
+    /// The table that turns everything back.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
         let Inner { half, cos, sin } = &*self.inner;
         let sin = sin.iter().map(|it| -it).collect();
         Self { inner: Arc::new(Inner { half: *half, cos: cos.clone(), sin }) }
@@ -55,6 +63,22 @@ impl RopeTable {
     /// Shapes or types that do not fit.
     pub fn rotate(&self, x_td: &Tensor, head_dim: usize) -> Result<Tensor> {
         x_td.contiguous()?.apply_op1(Rotate { table: self.clone(), head_dim })
+    }
+
+    /// [`RopeTable::rotate`] in place, on values alone: rows of `width` values.
+    ///
+    /// # Panics
+    /// Where the shapes do not fit: a caller's mistake.
+    pub fn rotate_rows(&self, x_td: &mut [f32], width: usize, head_dim: usize) {
+        let Inner { half, cos, sin } = &*self.inner;
+        assert_eq!(x_td.len() / width * half, cos.len(), "rows");
+        let level = Level::detected();
+        pool::for_each_chunk(x_td, width, x_td.len() >= PARALLEL_FROM, |t, row| {
+            let at = t * half..(t + 1) * half;
+            for head in row.chunks_exact_mut(head_dim) {
+                vector::rotate_half(level, head, &cos[at.clone()], &sin[at.clone()]);
+            }
+        });
     }
 
     /// The same in plain tensor operations.

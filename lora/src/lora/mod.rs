@@ -103,6 +103,17 @@ impl Lora {
         Ok(())
     }
 
+    /// The module that changes `site`, and the rows of its `B` there.
+    pub(crate) fn at(&self, site: Site) -> Option<(usize, std::ops::Range<usize>)> {
+        self.by_site.get(&site).cloned()
+    }
+
+    /// Whether it is low-rank products and nothing else.
+    pub(crate) fn is_plain(&self) -> bool {
+        let no_dora = self.modules.iter().all(|it| it.dora.is_none());
+        no_dora && self.embed.is_none() && self.replaced.is_empty()
+    }
+
     /// Whether embedded tokens change.
     pub(crate) fn changes_embedding(&self) -> bool {
         self.embed.is_some() || self.replaced.embed_vd.is_some()

@@ -1,6 +1,6 @@
 //! The loss on data that is not trained on.
 
-use super::{Method, Rewards, Trainer, TrainingData, batch::Packed, head, head::Want, layerwise};
+use super::{Method, Rewards, Trainer, TrainingData, batch::Packed, method::values_under};
 use crate::{
     Result,
     trainer::{Learner, ReferenceLogProbs, method::slopes},
@@ -41,13 +41,10 @@ fn evaluate(
 ) -> Result<Evaluation> {
     let all: Vec<usize> = (0..data.len()).collect();
     let total = method.total(data, &all);
-    let adapter = learner.lora.as_ref().map(|it| it as &dyn minicrit_engine::adapter::Adapter);
     let (mut loss, mut tokens, mut rewards) = (0.0, 0, Rewards::default());
     for examples in all.chunks(batch_size) {
         let packed = Packed::new(data.sequences(examples));
-        let kept = layerwise::forward(learner, adapter, &packed, false)?;
-        let rows_rd = kept.rows(&packed)?;
-        let values = head::log_probs(learner, adapter, &packed, &rows_rd, Want::Values)?.0;
+        let values = values_under(learner, learner.lora.as_ref(), &packed)?;
         let divergence = super::method::divergence(learner, method, data, examples)?;
         let of = reference.of(examples);
         let found = slopes(method, data, examples, &packed, &values, &of, divergence, total)?;

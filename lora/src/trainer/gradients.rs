@@ -28,6 +28,11 @@ impl Gradients {
         self.values.iter().map(|it| it.iter().map(square).sum::<f64>()).sum::<f64>().sqrt()
     }
 
+    /// Lets `add` change the sums of parameter `index`.
+    pub(super) fn edit(&mut self, index: usize, add: impl FnOnce(&mut Vec<f32>)) {
+        add(&mut self.values[index]);
+    }
+
     pub(super) fn clear(&mut self) {
         self.values.iter_mut().for_each(|it| it.fill(0.0));
     }

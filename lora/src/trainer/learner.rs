@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use candle_core::{Device, Tensor, Var};
-use minicrit_engine::{
-    adapter::Adapter, arch, load::learned_decoder, model::Decoder, spec::ModelSpec,
-};
+use minicrit_engine::{arch, load::learned_decoder, model::Decoder, spec::ModelSpec};
 
-use crate::{Result, lora::Lora, modules::HEAD};
+use super::fused;
+use crate::{LoraError, Result, lora::Lora, modules::HEAD};
 
 /// One trained tensor.
 #[derive(Debug)]
@@ -56,6 +55,17 @@ impl Param {
     }
 }
 
+/// How a training pass computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compute {
+    /// In float32, with the bits that serving computes; any model, any adapter.
+    #[default]
+    Float32,
+    /// Products in bfloat16 with float32 sums: several times faster, for plain LoRA on dense models.
+    /// Low-rank matrices, their moments and the residual stream stay float32.
+    Bf16,
+}
+
 /// Where the gradient of the embedded tokens goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EmbedGradient {
@@ -79,6 +89,7 @@ pub struct Learner {
     lowest: usize,
     embed: EmbedGradient,
     head: bool,
+    compute: Compute,
 }
 
 impl Learner {
@@ -105,7 +116,16 @@ impl Learner {
         };
         let head = lora.modules().iter().any(|it| it.module.path == HEAD) || lora.replaces_head();
         lora.refresh(&decoder)?;
-        Ok(Self { decoder, lora: Some(lora), reference: None, params, lowest, embed, head })
+        Ok(Self {
+            decoder,
+            lora: Some(lora),
+            reference: None,
+            params,
+            lowest,
+            embed,
+            head,
+            compute: Compute::Float32,
+        })
     }
 
     /// Every weight of a model. `tensors` are float32, under their names and whole shapes in a
@@ -127,7 +147,16 @@ impl Learner {
         let embed = params.iter().position(|it| it.name == names.embed.name);
         let decoder = Arc::new(learned_decoder(spec, &learned)?);
         let embed = embed.map_or(EmbedGradient::None, EmbedGradient::Rows);
-        Ok(Self { decoder, lora: None, reference: None, params, lowest: 0, embed, head: true })
+        Ok(Self {
+            decoder,
+            lora: None,
+            reference: None,
+            params,
+            lowest: 0,
+            embed,
+            head: true,
+            compute: Compute::Float32,
+        })
     }
 
     /// Compares with a frozen adapter instead of the decoder alone.
@@ -137,9 +166,26 @@ impl Learner {
         self
     }
 
-    /// What a loss compares with.
-    pub fn reference(&self) -> Option<&dyn Adapter> {
-        self.reference.as_ref().map(|it| it as &dyn Adapter)
+    /// The adapter that a loss compares with, where it is not the decoder alone.
+    pub(super) fn reference_lora(&self) -> Option<&Lora> {
+        self.reference.as_ref()
+    }
+
+    /// How passes compute from now on.
+    ///
+    /// # Errors
+    /// `bad-setting` where bfloat16 is asked for and model or adapter can't be computed so.
+    pub fn with_compute(mut self, compute: Compute) -> Result<Self> {
+        if let (Compute::Bf16, Some(why)) = (compute, fused::unsupported(&self)) {
+            return Err(LoraError::setting("dtype", format!("bf16 can't be used here: {why}")));
+        }
+        self.compute = compute;
+        Ok(self)
+    }
+
+    /// How passes compute.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The trained tensors, in a fixed order.

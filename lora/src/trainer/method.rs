@@ -1,9 +1,12 @@
 //! What is minimised on which data, and the slope of it by each row's log-probability.
 
-use super::{Learner, batch::Packed, head, head::Want, layerwise};
+use minicrit_engine::adapter::Adapter;
+
+use super::{Compute, Learner, batch::Packed, fused, head, head::Want, layerwise};
 use crate::{
     Result,
     data::{Dataset, LabelledExample, PreferenceExample, SupervisedExample},
+    lora::Lora,
     losses::{Kto, Pair, PairLoss, Sums},
 };
 
@@ -232,9 +235,8 @@ pub(super) fn divergence(
         })
         .collect();
     let packed = Packed::new(mismatched.iter().collect());
-    let adapter = learner.lora.as_ref().map(|it| it as &dyn minicrit_engine::adapter::Adapter);
-    let under = |adapter| -> Result<Vec<Sums>> { sums_under(learner, adapter, &packed) };
-    let (model, reference) = (under(adapter)?, under(learner.reference())?);
+    let under = |lora| -> Result<Vec<Sums>> { sums_under(learner, lora, &packed) };
+    let (model, reference) = (under(learner.lora.as_ref())?, under(learner.reference_lora())?);
     let ratios = model.iter().zip(&reference).map(|(a, b)| a.sum - b.sum);
     Ok((ratios.sum::<f64>() / model.len() as f64).max(0.0))
 }
@@ -242,11 +244,26 @@ pub(super) fn divergence(
 /// Sums of the sequences of `packed` under an adapter, without gradients.
 pub(super) fn sums_under(
     learner: &Learner,
-    adapter: Option<&dyn minicrit_engine::adapter::Adapter>,
+    lora: Option<&Lora>,
     packed: &Packed,
 ) -> Result<Vec<Sums>> {
+    Ok(packed.sums(&values_under(learner, lora, packed)?))
+}
+
+/// Log-probabilities of the tokens of `packed` that carry loss, under an adapter, by the arithmetic
+/// that the learner trains with.
+pub(super) fn values_under(
+    learner: &Learner,
+    lora: Option<&Lora>,
+    packed: &Packed,
+) -> Result<Vec<f32>> {
+    if learner.compute() == Compute::Bf16 {
+        let mut buffers = fused::Buffers::default();
+        let pass = fused::Forward::run(learner, lora, packed, &mut buffers, false)?;
+        return Ok(pass.log_probs(packed, false)?.0);
+    }
+    let adapter = lora.map(|it| it as &dyn Adapter);
     let kept = layerwise::forward(learner, adapter, packed, false)?;
     let rows_rd = kept.rows(packed)?;
-    let values = head::log_probs(learner, adapter, packed, &rows_rd, Want::Values)?.0;
-    Ok(packed.sums(&values))
+    Ok(head::log_probs(learner, adapter, packed, &rows_rd, Want::Values)?.0)
 }

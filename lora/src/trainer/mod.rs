@@ -6,6 +6,7 @@
 
 mod batch;
 mod evaluate;
+mod fused;
 mod gradients;
 mod head;
 mod layerwise;
@@ -24,7 +25,7 @@ use self::{
 pub use self::{
     evaluate::Evaluation,
     gradients::Gradients,
-    learner::{Learner, Param},
+    learner::{Compute, Learner, Param},
     method::{Method, Rewards, TrainingData},
     order::Order,
     reference::ReferenceLogProbs,
@@ -87,6 +88,7 @@ pub struct Trainer {
     moments: Vec<Moments>,
     steps_done: u64,
     gradients: Gradients,
+    buffers: fused::Buffers,
 }
 
 impl Trainer {
@@ -101,7 +103,25 @@ impl Trainer {
     ) -> Self {
         let moments = learner.params().iter().map(|it| Moments::zeros(it.len())).collect();
         let gradients = Gradients::new(&learner);
-        Self { learner, settings, data, order, reference, moments, steps_done: 0, gradients }
+        Self {
+            learner,
+            settings,
+            data,
+            order,
+            reference,
+            moments,
+            steps_done: 0,
+            gradients,
+            buffers: fused::Buffers::new(fused::KEPT_BYTES),
+        }
+    }
+
+    /// Lets passes in bfloat16 keep so many bytes of activations for the backward pass; what does not
+    /// fit is computed again, to the same bits.
+    #[must_use]
+    pub fn with_kept_bytes(mut self, bytes: usize) -> Self {
+        self.buffers = fused::Buffers::new(bytes);
+        self
     }
 
     /// Steps done.
@@ -204,6 +224,9 @@ impl Trainer {
 
     /// Adds the gradients of one pass.
     fn pass(&mut self, examples: &[usize], total: f64, dropout: Dropout) -> Result<PassReport> {
+        if self.learner.compute() == Compute::Bf16 && self.settings.dropout == 0.0 {
+            return self.fused_pass(examples, total);
+        }
         let Self { learner, settings, data, reference, gradients, .. } = self;
         let packed = Packed::new(data.sequences(examples));
         let with_dropout;
@@ -249,6 +272,28 @@ impl Trainer {
             (found, scaled)
         };
         layerwise::backward(learner, adapter, &packed, kept, &slope_rd, gradients)?;
+        Ok(PassReport {
+            loss: found.loss,
+            rewards: found.rewards,
+            tokens: packed.tokens.len(),
+            trained_tokens: packed.ids.len(),
+        })
+    }
+
+    /// [`Trainer::pass`] in bfloat16.
+    fn fused_pass(&mut self, examples: &[usize], total: f64) -> Result<PassReport> {
+        let Self { learner, settings, data, reference, gradients, buffers, .. } = self;
+        let packed = Packed::new(data.sequences(examples));
+        let divergence = method::divergence(learner, settings.method, data, examples)?;
+        let lora = learner.lora.as_ref();
+        let pass = fused::Forward::run(learner, lora, &packed, buffers, true)?;
+        let (values, mut slope_rd) = pass.log_probs(&packed, true)?;
+        let reference = reference.of(examples);
+        let method = settings.method;
+        let found =
+            slopes(method, data, examples, &packed, &values, &reference, divergence, total)?;
+        fused::scale_rows(&mut slope_rd, &found.rows);
+        pass.backward(&packed, &slope_rd, buffers, gradients)?;
         Ok(PassReport {
             loss: found.loss,
             rewards: found.rewards,

@@ -25,7 +25,7 @@ impl ReferenceLogProbs {
         let all: Vec<usize> = (0..data.len()).collect();
         for examples in all.chunks(batch_size.max(1)) {
             let packed = Packed::new(data.sequences(examples));
-            let found = sums_under(learner, learner.reference(), &packed)?;
+            let found = sums_under(learner, learner.reference_lora(), &packed)?;
             let each = packed.num_sequences / examples.len();
             sums.extend(found.chunks(each).map(|it| it.iter().map(|it| it.sum).collect()));
             if !progress(sums.len()) {

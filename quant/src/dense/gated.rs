@@ -29,12 +29,13 @@ pub fn gated_forward(
     left: &Tiles,
     terms: Range<usize>,
     right: &Right<'_>,
+    kept: &mut Gated,
     act: &mut Tiles,
-) -> Gated {
+) {
     let blocks = right.panels() / 2;
     assert!(act.rows() == left.rows() && act.col_blocks() >= blocks, "shapes");
-    let mut kept =
-        Gated { gate: Tiles::zeros(left.rows(), blocks), up: Tiles::zeros(left.rows(), blocks) };
+    kept.gate.reshape(left.rows(), blocks);
+    kept.up.reshape(left.rows(), blocks);
     let (gate, up, act) = (kept.gate.shared(), kept.up.shared(), act.shared());
     product(level, left, terms, right, 2, |it| {
         let [gate_sums, up_sums] = it.sums else {
@@ -45,7 +46,6 @@ pub fn gated_forward(
         let lines = unsafe { [gate.block(place), up.block(place), act.block(place)] };
         activate(level.float(), gate_sums, up_sums, lines);
     });
-    kept
 }
 
 /// The slopes by gate and up (block columns `0..n` and `n..2n` of `slopes`), given the left operand

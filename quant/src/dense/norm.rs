@@ -1,5 +1,7 @@
 //! The root-mean-square norm between float32 rows and the blocks of a product.
 
+use std::cell::RefCell;
+
 use super::{BLOCK, DenseLevel, Tiles, tiles::round_into};
 use crate::{
     kernels::{LANES, for_each_level, portable::sum_lanes, vector},
@@ -18,14 +20,20 @@ pub fn norm_rows(level: DenseLevel, x_td: &[f32], gain: &[f32], eps: f32, out: &
     assert_eq!(x_td.len(), out.rows() * width, "rows");
     let level = level.float();
     out.fill_rows(0, width.div_ceil(BLOCK), |row, lines| {
-        let mut normed = [0.0; 8192];
-        let normed = &mut normed[..width];
-        vector::rms_norm(level, &x_td[row * width..(row + 1) * width], gain, eps, normed);
-        for (part, line) in normed.chunks(BLOCK).zip(lines) {
-            round_into(level, part, &mut line[..part.len()]);
-            line[part.len()..].fill(0);
-        }
+        NORMED.with_borrow_mut(|normed| {
+            normed.resize(width, 0.0);
+            vector::rms_norm(level, &x_td[row * width..(row + 1) * width], gain, eps, normed);
+            for (part, line) in normed.chunks(BLOCK).zip(lines) {
+                round_into(level, part, &mut line[..part.len()]);
+                line[part.len()..].fill(0);
+            }
+        });
     });
+}
+
+thread_local! {
+    /// One row.
+    static NORMED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Adds the slope by `x_td` to `into`, given the slope `g_td` by the normed rows.

@@ -3,7 +3,10 @@
 use std::{cell::RefCell, ops::Range};
 
 use super::{BLOCK, Block, DenseLevel, Line, Right, Tiles, block::multiply};
-use crate::pool;
+use crate::{
+    kernels::{Level, for_each_level},
+    pool,
+};
 
 /// Blocks of terms in a pass: what all threads' buffers are sized for.
 const STEPS: usize = 32;
@@ -96,18 +99,56 @@ pub fn product_into(
     product(level, left, terms, right, 1, |finished| {
         let first = finished.panel * BLOCK;
         let len = BLOCK.min(cols - first);
-        for (r, sums) in finished.sums[0].0.chunks_exact(BLOCK).enumerate() {
-            let row = finished.row_block * BLOCK + r;
-            if row == rows {
-                break;
-            }
-            // SAFETY: inside the row; every block is finished once.
-            let out = unsafe { out.slice(row * cols + first, len) };
-            for (y, sum) in out.iter_mut().zip(sums) {
-                *y = if add { *y + sum } else { *sum };
-            }
-        }
+        let row = finished.row_block * BLOCK;
+        let place = Place { first: row * cols + first, cols, rows: BLOCK.min(rows - row), len };
+        // SAFETY: inside the rows; every block is finished once.
+        unsafe { write(level.float(), &finished.sums[0], &out, place, add) };
     });
+}
+
+/// Where a block goes.
+#[derive(Clone, Copy)]
+struct Place {
+    first: usize,
+    cols: usize,
+    rows: usize,
+    len: usize,
+}
+
+/// # Safety
+/// The place lies inside `out`, and no other thread touches it.
+unsafe fn write(level: Level, sums: &Block, out: &pool::Shared<f32>, place: Place, add: bool) {
+    if add {
+        add_block(level, sums, out, place);
+    } else {
+        set_block(level, sums, out, place);
+    }
+}
+
+for_each_level! {
+    fn add_block(sums: &Block, out: &pool::Shared<f32>, place: Place) = add_block_body
+}
+
+for_each_level! {
+    fn set_block(sums: &Block, out: &pool::Shared<f32>, place: Place) = set_block_body
+}
+
+#[inline(always)]
+fn add_block_body(sums: &Block, out: &pool::Shared<f32>, place: Place) {
+    for (r, sums) in sums.0.chunks_exact(BLOCK).take(place.rows).enumerate() {
+        // SAFETY: by the promise of `write`, the only caller.
+        let out = unsafe { out.slice(place.first + r * place.cols, place.len) };
+        out.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+    }
+}
+
+#[inline(always)]
+fn set_block_body(sums: &Block, out: &pool::Shared<f32>, place: Place) {
+    for (r, sums) in sums.0.chunks_exact(BLOCK).take(place.rows).enumerate() {
+        // SAFETY: as above.
+        let out = unsafe { out.slice(place.first + r * place.cols, place.len) };
+        out.copy_from_slice(&sums[..place.len]);
+    }
 }
 
 thread_local! {
