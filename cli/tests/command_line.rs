@@ -45,8 +45,24 @@ fn nothing_typed_prints_the_short_help() {
 #[test]
 fn help_texts() {
     check("help", &["--help"]);
-    let commands =
-        ["run", "score", "tokenize", "show", "bench", "pull", "list", "doctor", "completions"];
+    let commands = [
+        "run",
+        "score",
+        "tokenize",
+        "show",
+        "bench",
+        "pull",
+        "list",
+        "create",
+        "cp",
+        "rm",
+        "verify",
+        "cache",
+        "audit",
+        "config",
+        "doctor",
+        "completions",
+    ];
     for command in commands {
         check(&format!("help_{command}"), &[command, "--help"]);
     }
@@ -183,7 +199,7 @@ fn completions_name_every_command() {
 #[test]
 fn the_list_is_one_object() {
     let home = tempfile::tempdir().unwrap();
-    let output = minicrit(home.path(), &["list", "--json"]).output().unwrap();
+    let output = minicrit(home.path(), &["list", "--available", "--json"]).output().unwrap();
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(list["models"][0]["name"], "nano");
     assert_eq!(list["models"][0]["available"], true);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compute;
+mod library;
 mod pull;
 mod run;
 pub mod sampling;
@@ -11,6 +12,10 @@ mod tokenize;
 
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
+pub use library::{
+    AuditArgs, AuditCommand, CacheArgs, CacheCommand, ConfigArgs, ConfigCommand, CopyArgs,
+    CreateArgs, RemoveArgs, VerifyArgs,
+};
 pub use pull::{PullArgs, PullWhen};
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
@@ -72,9 +77,23 @@ pub enum Command {
     Bench(BenchArgs),
     /// Fetch a model from the hub
     Pull(PullArgs),
-    /// List the models that minicrit knows by name
+    /// List the models that are here, or with --available those known by name
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Make a model of one's own: a base, an adapter, a system message, settings
+    Create(CreateArgs),
+    /// Give a model a further name
+    Cp(CopyArgs),
+    /// Remove models
+    Rm(RemoveArgs),
+    /// Check the bytes of pulled models
+    Verify(VerifyArgs),
+    /// Look after the cache of pulled models
+    Cache(CacheArgs),
+    /// Check or print the log of what was done to models
+    Audit(AuditArgs),
+    /// Print the settings that hold here
+    Config(ConfigArgs),
     /// Check this machine and say what fits on it
     Doctor(DoctorArgs),
     /// Print a script that completes minicrit's commands in a shell
