@@ -218,7 +218,7 @@ fn the_memory_that_is_announced_is_the_memory_that_is_used() {
     let config = json!({
         "model_type": "llama", "hidden_act": "silu", "hidden_size": hidden,
         "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": 16,
-        "num_key_value_heads": 16, "vocab_size": vocab, "max_position_embeddings": 512,
+        "num_key_value_heads": 16, "vocab_size": vocab, "max_position_embeddings": 64,
         "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": true,
     });
     let model = dir.path().join("model");
@@ -258,7 +258,7 @@ fn the_memory_that_is_announced_is_the_memory_that_is_used() {
     let fit = json(minicrit(dir.path(), &hub, &["show", "./model", "--fit", "--json"]));
     let announced = fit["contexts"][0]["bytes"].as_f64().unwrap();
     let bench =
-        ["bench", "./model", "--prompt-len", "500", "--gen-len", "12", "--reps", "1", "--json"];
+        ["bench", "./model", "--prompt-len", "40", "--gen-len", "8", "--reps", "1", "--json"];
     let used = json(minicrit(dir.path(), &hub, &bench))["peak_rss_bytes"].as_f64().unwrap();
     assert!((announced / used - 1.0).abs() < 0.15, "announced {announced}, used {used}");
 }
