@@ -4,10 +4,10 @@
 use std::{ops::Deref, path::Path, sync::Arc};
 
 use minicrit_engine::registry::Registry;
-use minicrit_hub::settings::HubSettings;
+use minicrit_hub::{created::Created, modelfile::Definition, settings::HubSettings};
 
 use crate::{
-    config_folder,
+    config_folder, data_folder,
     env::Environment,
     errors::{self, Failure},
 };
@@ -20,6 +20,8 @@ const MOST_BYTES: u64 = 16 << 20;
 pub struct Catalog {
     registry: Registry,
     hub: Arc<HubSettings>,
+    /// `None` where this user has no home folder.
+    created: Option<Created>,
 }
 
 impl Catalog {
@@ -37,14 +39,42 @@ impl Catalog {
             }
             _ => Registry::embedded().clone(),
         };
-        Ok(Self { registry, hub: Arc::new(environment.hub.settings()?) })
+        let created = data_folder::path(environment).map(|it| Created::new(&it));
+        Ok(Self { registry, hub: Arc::new(environment.hub.settings()?), created })
     }
 
     /// The names that are part of the program, for tests.
     #[cfg(test)]
     pub fn embedded() -> Self {
         let hub = HubSettings { offline: true, ..HubSettings::new("no-cache".into()) };
-        Self { registry: Registry::embedded().clone(), hub: Arc::new(hub) }
+        Self { registry: Registry::embedded().clone(), hub: Arc::new(hub), created: None }
+    }
+
+    /// The models that the user made.
+    ///
+    /// # Errors
+    /// A user without a home folder.
+    pub fn created(&self) -> Result<&Created, Failure> {
+        self.created.as_ref().ok_or_else(|| {
+            Failure::failed("no-data-folder", "this user has no home folder")
+                .hint(format!("set {}", crate::env::HOME))
+        })
+    }
+
+    /// Names of the models that the user made.
+    pub fn created_names(&self) -> Vec<String> {
+        self.created.as_ref().map(Created::names).unwrap_or_default()
+    }
+
+    /// The definition of a model that the user made.
+    ///
+    /// # Errors
+    /// A definition that can't be read.
+    pub fn definition(&self, name: &str) -> Result<Option<Definition>, Failure> {
+        match &self.created {
+            Some(created) => created.get(name).map_err(errors::named_failure),
+            None => Ok(None),
+        }
     }
 
     /// Where models come from, and where they lie.

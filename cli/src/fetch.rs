@@ -1,10 +1,12 @@
 //! The only way from a command to the network: fetching a model that the user named.
 
 use minicrit_hub::pull::{self, Event, Pulled};
+use serde_json::json;
 
 use crate::{
     args::PullWhen,
     env::Environment,
+    journal,
     model::{HubModel, ModelRef},
     printer,
     pull_bars::Bars,
@@ -24,7 +26,7 @@ pub fn missing(
         return Ok(());
     }
     for model in models {
-        if let ModelRef::Hub(model) = model
+        if let ModelRef::Hub(model) = model.base()
             && model.found().is_none()
         {
             pull(model, quiet, environment)?;
@@ -54,5 +56,27 @@ pub fn pull(model: &HubModel, quiet: bool, environment: &Environment) -> anyhow:
     };
     let pulled = pull::pull(&model.hub, &model.reference, &observe)?;
     bars.finish();
+    journal::note_if_failed(remember(model, &pulled, environment));
     Ok(pulled)
+}
+
+/// Writes down that a model came; one that was here all along is no news.
+fn remember(model: &HubModel, pulled: &Pulled, environment: &Environment) -> anyhow::Result<()> {
+    let (repo, revision) = (model.reference.repo.as_str(), model.reference.revision());
+    let bytes = pulled.listing.files.iter().map(|it| it.size).sum();
+    journal::state(environment)?.pulled(repo, revision, pulled.commit.as_str(), bytes)?;
+    if pulled.received == 0 {
+        return Ok(());
+    }
+    let digests: serde_json::Map<_, _> = pulled
+        .listing
+        .files
+        .iter()
+        .map(|it| (it.name.to_string(), it.digest.as_str().into()))
+        .collect();
+    let fields = json!({
+        "repo": repo, "commit": pulled.commit.as_str(), "from": model.hub.endpoint,
+        "bytes": pulled.received, "digests": digests,
+    });
+    journal::record(environment, "pull", fields)
 }

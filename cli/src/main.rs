@@ -14,9 +14,11 @@ mod signals;
 
 mod adapter;
 mod catalog;
+mod config;
 mod config_folder;
 mod data_folder;
 mod fetch;
+mod journal;
 mod memory;
 mod model;
 mod prompt;
@@ -27,8 +29,14 @@ mod commands;
 
 fn main() -> std::process::ExitCode {
     signals::install();
-    match args::parse().and_then(|command| commands::execute(command, &env::Environment::read())) {
+    match args::parse().and_then(execute) {
         Ok(status) => status.into(),
         Err(error) => errors::report(&error),
     }
+}
+
+fn execute(command: Option<args::Command>) -> anyhow::Result<commands::Status> {
+    let mut environment = env::Environment::read();
+    let settings = config::complete(&mut environment)?;
+    commands::execute(command, &environment, &settings)
 }

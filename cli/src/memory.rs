@@ -1,6 +1,9 @@
 //! Memory: what there is, what a model needs, and a refusal before the system's.
 
-use minicrit_engine::source::ModelFiles;
+use minicrit_engine::{
+    registry::{Entry, StoredType},
+    source::ModelFiles,
+};
 
 use crate::{errors::Failure, printer};
 
@@ -131,6 +134,21 @@ impl Needs {
             };
         }
         needs
+    }
+
+    /// From what models.toml knows of a model that is not here: its weights as it stores them.
+    pub fn of_entry(entry: &Entry) -> Option<Self> {
+        let bits: u64 = match entry.dtype? {
+            StoredType::F32 => 32,
+            StoredType::F16 | StoredType::Bf16 => 16,
+        };
+        let weight_bytes = entry.params?.checked_mul(bits)? / 8;
+        Some(Self {
+            weight_bytes,
+            decode_bytes: weight_bytes,
+            kv_bytes_per_token: entry.memory?.kv_bytes_per_token(4)?,
+            context: entry.context? as u64,
+        })
     }
 
     /// Bytes with `tokens` in the cache.

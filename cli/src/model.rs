@@ -16,6 +16,7 @@ use minicrit_engine::{
 };
 use minicrit_hub::{
     cache::{self, Found},
+    modelfile::Definition,
     reference::Reference,
     settings::HubSettings,
 };
@@ -40,6 +41,19 @@ pub enum ModelRef {
     Path(PathBuf),
     /// A known name, or `org/repo[@revision][:file]`: it lies in the cache, or has to be pulled.
     Hub(HubModel),
+    /// One that the user made of another.
+    Created(Box<CreatedModel>),
+}
+
+/// A model of the user's own: another model, and what was said about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreatedModel {
+    /// Its name.
+    pub name: String,
+    /// What it begins with.
+    pub base: ModelRef,
+    /// What it is made of.
+    pub definition: Definition,
 }
 
 /// A model of a hub.
@@ -68,6 +82,7 @@ impl ModelRef {
             || text == BUILTIN
             || catalog.find(text).is_some()
             || Reference::parse(text).is_ok()
+            || catalog.created_names().iter().any(|it| it == text)
             || looks_like_path(text)
             || looks_like_tag(text)
     }
@@ -96,6 +111,11 @@ impl ModelRef {
         if looks_like_path(text) {
             return Ok(Self::Path(text.into()));
         }
+        if let Some(definition) = catalog.definition(text)? {
+            let base = Self::parse_base(text, &definition.from, catalog)?;
+            let name = text.to_owned();
+            return Ok(Self::Created(Box::new(CreatedModel { name, base, definition })));
+        }
         if let Ok(reference) = Reference::parse(text) {
             return Ok(hub(text, reference));
         }
@@ -106,12 +126,39 @@ impl ModelRef {
         })
     }
 
+    /// The base of a model of one's own, which is not made of another such one.
+    fn parse_base(name: &str, from: &str, catalog: &Catalog) -> Result<Self, Failure> {
+        if from != name && catalog.definition(from)?.is_none() {
+            return Self::parse(from, catalog);
+        }
+        let message = format!("`{name}` is made from `{from}`, which is made by `create`, too");
+        Err(Failure::failed("definition", message)
+            .hint("begin with a folder, a GGUF file or a model of the hub"))
+    }
+
+    /// The model without what the user added to it.
+    pub fn base(&self) -> &Self {
+        match self {
+            Self::Created(model) => &model.base,
+            other => other,
+        }
+    }
+
+    /// What the user added to it.
+    pub fn definition(&self) -> Option<&Definition> {
+        match self {
+            Self::Created(model) => Some(&model.definition),
+            _ => None,
+        }
+    }
+
     /// What to call it in results.
     pub fn label(&self) -> String {
         match self {
             Self::Builtin => BUILTIN.into(),
             Self::Path(path) => path.display().to_string(),
             Self::Hub(model) => model.label.clone(),
+            Self::Created(model) => model.name.clone(),
         }
     }
 
@@ -133,6 +180,13 @@ impl ModelRef {
                 Some(found) => Ok(ModelFiles::open(&found.path)?),
                 None => Err(not_downloaded(model).into()),
             },
+            Self::Created(model) => {
+                let mut files = model.base.files()?;
+                if let Some(template) = &model.definition.template {
+                    files.chat_template = Some(template.clone());
+                }
+                Ok(files)
+            }
         }
     }
 }

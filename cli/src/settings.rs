@@ -43,6 +43,20 @@ pub struct Compute {
 }
 
 impl Compute {
+    /// What a model of the user's own says counts where no flag says anything.
+    ///
+    /// # Errors
+    /// An adapter's scale that is none.
+    pub fn with_definition(mut self, model: &ModelRef) -> Result<Self, Failure> {
+        if let Some(definition) = model.definition() {
+            let context = definition.parameters.get("ctx").map(|it| *it as usize);
+            self.context = self.context.or(context);
+            let adapter = definition.adapter.as_deref().map(AdapterRef::parse).transpose()?;
+            self.adapter = self.adapter.or(adapter);
+        }
+        Ok(self)
+    }
+
     /// Resolves the flags that every computing command has.
     ///
     /// # Errors
@@ -122,14 +136,9 @@ impl ScoreSettings {
             (_, Some(file)) => Source::Ids(file),
             (text, None) => Source::Text(text.unwrap_or_default()),
         };
-        Ok(Self {
-            model: ModelRef::parse(&model, catalog)?,
-            source,
-            continuations,
-            logits,
-            json,
-            compute: Compute::resolve(compute, environment)?,
-        })
+        let model = ModelRef::parse(&model, catalog)?;
+        let compute = Compute::resolve(compute, environment)?.with_definition(&model)?;
+        Ok(Self { model, source, continuations, logits, json, compute })
     }
 }
 
@@ -191,14 +200,16 @@ impl BenchSettings {
         catalog: &Catalog,
     ) -> Result<Self, Failure> {
         let BenchArgs { model, prompt_len, gen_len, depth, reps, json, compute } = args;
+        let model = model_or_default(model, environment, catalog)?;
+        let compute = Compute::resolve(compute, environment)?.with_definition(&model)?;
         Ok(Self {
-            model: model_or_default(model, environment, catalog)?,
+            model,
             prompt_len: prompt_len as usize,
             gen_len: gen_len as usize,
             depth: depth as usize,
             reps: reps as usize,
             json,
-            compute: Compute::resolve(compute, environment)?,
+            compute,
         })
     }
 }

@@ -54,6 +54,13 @@ fn help_texts() {
         "quantize",
         "pull",
         "list",
+        "create",
+        "cp",
+        "rm",
+        "verify",
+        "cache",
+        "audit",
+        "config",
         "doctor",
         "completions",
     ];
@@ -192,7 +199,7 @@ fn completions_name_every_command() {
 #[test]
 fn the_list_is_one_object() {
     let home = tempfile::tempdir().unwrap();
-    let output = minicrit(home.path(), &["list", "--json"]).output().unwrap();
+    let output = minicrit(home.path(), &["list", "--available", "--json"]).output().unwrap();
     let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(list["models"][0]["name"], "nano");
     assert_eq!(list["models"][0]["available"], true);

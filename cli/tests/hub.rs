@@ -2,65 +2,13 @@
 //! never where nobody asked for it.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+mod support;
+
+use std::process::Stdio;
 
 use minicrit_testkit::fake_hub::{FakeHub, FakeRepo};
 use serde_json::Value;
-
-/// The built-in model as a repository: a real model that is small.
-fn nano() -> FakeRepo {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano");
-    let names = [
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ];
-    let bytes = names.map(|it| std::fs::read(folder.join(it)).unwrap());
-    let files: Vec<(&str, &[u8])> =
-        std::iter::zip(names, &bytes).map(|(name, bytes)| (name, bytes.as_slice())).collect();
-    FakeRepo::new("org/nano", &files)
-}
-
-/// The program, with its own home and this hub.
-fn minicrit(home: &Path, hub: &FakeHub, words: &[&str]) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("minicrit"));
-    command
-        .env_clear()
-        .env("MINICRIT_HOME", home.join("data"))
-        .env("HF_HOME", home.join("hf"))
-        .env("HF_ENDPOINT", hub.endpoint())
-        .env("MINICRIT_THREADS", "2")
-        .current_dir(home)
-        .stdin(Stdio::null())
-        .args(words);
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn succeeds(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
-    output
-}
-
-fn json(command: Command) -> Value {
-    serde_json::from_slice(&succeeds(command).stdout).unwrap()
-}
-
-/// Exit code and stderr.
-fn fails(mut command: Command) -> (i32, String) {
-    let output = command.output().unwrap();
-    assert!(!output.status.success(), "{command:?}");
-    (output.status.code().unwrap_or(-1), text(&output.stderr))
-}
+use support::{fails, json, minicrit, nano, succeeds, text};
 
 #[test]
 fn a_model_is_pulled_and_run() {
@@ -178,6 +126,7 @@ fn nothing_else_opens_a_connection() {
     let proxy = FakeHub::start(Vec::new());
     let dir = tempfile::tempdir().unwrap();
     succeeds(minicrit(dir.path(), &hub, &["pull", "org/nano"]));
+    std::fs::write(dir.path().join("Modelfile"), "FROM org/nano\nSYSTEM Be brief.\n").unwrap();
     let before = hub.requests().len();
     for words in [
         &[][..],
@@ -189,7 +138,17 @@ fn nothing_else_opens_a_connection() {
         &["show", "org/nano"],
         &["bench", "nano", "--prompt-len", "4", "--gen-len", "2", "--reps", "1"],
         &["list"],
+        &["list", "--available"],
+        &["show", "qwen2.5:0.5b", "--fit"],
+        &["create", "mine", "-f", "Modelfile"],
+        &["cp", "nano", "other"],
+        &["run", "mine", "hi", "-n", "2"],
+        &["verify"],
+        &["cache", "prune"],
+        &["audit", "verify"],
+        &["config", "show"],
         &["doctor"],
+        &["rm", "mine", "org/nano"],
         &["completions", "bash"],
     ] {
         let mut command = minicrit(dir.path(), &hub, words);

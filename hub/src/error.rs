@@ -49,6 +49,14 @@ pub enum Error {
     NoModel { repo: RepoId, problem: String },
     #[error("`{repo}` has no GGUF file `{wanted}`; it has {}", listed(available))]
     GgufNotFound { repo: RepoId, wanted: String, available: Vec<String> },
+    #[error("the audit log is broken in line {line}: {problem}")]
+    AuditBroken { line: u64, problem: String },
+    #[error("the Modelfile: {} problem(s)\n{}", problems.len(), indented(problems))]
+    Modelfile { problems: Vec<String> },
+    #[error("the definition of `{name}` can't be read: {problem}")]
+    BadDefinition { name: String, problem: String },
+    #[error("the library's database `{}`: {problem}", path.display())]
+    State { path: PathBuf, problem: String },
     #[error("a bad setting: {problem}")]
     BadSetting { problem: String },
     /// Another file of the same pull failed; its error is the one to show.
@@ -64,6 +72,11 @@ impl Error {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Disk { verb, path, source }
+    }
+
+    /// A failure of the database.
+    pub(crate) fn state(path: &std::path::Path, error: &rusqlite::Error) -> Self {
+        Self::State { path: path.to_path_buf(), problem: error.to_string() }
     }
 
     /// Bytes that are not those of `expected`.
@@ -98,6 +111,10 @@ impl NamedError for Error {
             },
             Self::NoModel { .. } => "no-model",
             Self::GgufNotFound { .. } => "gguf-not-found",
+            Self::AuditBroken { .. } => "audit-broken",
+            Self::Modelfile { .. } => "modelfile",
+            Self::BadDefinition { .. } => "definition",
+            Self::State { .. } => "state",
             Self::BadSetting { .. } => "bad-setting",
             Self::Stopped => "stopped",
         }
@@ -172,6 +189,15 @@ impl NamedError for Error {
                 "pick another repository of this model: one with safetensors or GGUF files"
                     .to_owned()
             }
+            Self::AuditBroken { .. } => {
+                "somebody or something changed the log: keep it as it is, and look who could"
+                    .to_owned()
+            }
+            Self::Modelfile { .. } => "correct the lines named above".to_owned(),
+            Self::BadDefinition { name, .. } => format!("minicrit rm {name}, then create it again"),
+            Self::State { .. } => {
+                "move the file away: models stay, only counts and dates begin anew".to_owned()
+            }
             Self::BadSetting { .. } | Self::Stopped => return None,
         })
     }
@@ -191,6 +217,10 @@ fn private_note(with_token: bool) -> &'static str {
 
 fn after(wait: Option<Duration>) -> String {
     wait.map_or_else(String::new, |it| format!(", in {} s", it.as_secs()))
+}
+
+fn indented(problems: &[String]) -> String {
+    problems.iter().map(|it| format!("  {it}")).collect::<Vec<_>>().join("\n")
 }
 
 fn listed(names: &[String]) -> String {

@@ -8,6 +8,7 @@ mod critique;
 mod data;
 mod eval;
 mod model_data;
+mod library;
 mod pull;
 mod quantize;
 mod run;
@@ -26,6 +27,9 @@ pub use critique::{CriticArgs, CritiqueArgs};
 pub use data::{DataArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
 pub use model_data::{ImproveArgs, PairsArgs, ScoringArgs};
+pub use library::{
+    AuditArgs, AuditCommand, CacheArgs, CacheCommand, ConfigArgs, ConfigCommand, CopyArgs,
+    CreateArgs, RemoveArgs, VerifyArgs,
 pub use pull::{PullArgs, PullWhen};
 pub use quantize::QuantizeArgs;
 pub use run::RunArgs;
@@ -99,9 +103,23 @@ pub enum Command {
     Quantize(Box<QuantizeArgs>),
     /// Fetch a model from the hub
     Pull(PullArgs),
-    /// List the models that minicrit knows by name
+    /// List the models that are here, or with --available those known by name
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Make a model of one's own: a base, an adapter, a system message, settings
+    Create(CreateArgs),
+    /// Give a model a further name
+    Cp(CopyArgs),
+    /// Remove models
+    Rm(RemoveArgs),
+    /// Check the bytes of pulled models
+    Verify(VerifyArgs),
+    /// Look after the cache of pulled models
+    Cache(CacheArgs),
+    /// Check or print the log of what was done to models
+    Audit(AuditArgs),
+    /// Print the settings that hold here
+    Config(ConfigArgs),
     /// Check this machine and say what fits on it
     Doctor(DoctorArgs),
     /// Print a script that completes minicrit's commands in a shell

@@ -4,7 +4,7 @@ use clap::Args;
 
 const EXAMPLES: &str = "\
 Examples:
-  minicrit pull qwen2.5:0.5b                            a name from `minicrit list`
+  minicrit pull qwen2.5:0.5b                            a name from `minicrit list --available`
   minicrit pull Qwen/Qwen2.5-0.5B-Instruct              a repository of the hub
   minicrit pull Qwen/Qwen2.5-0.5B-Instruct@main         one of its revisions
   minicrit pull Qwen/Qwen2.5-0.5B-Instruct-GGUF:q8_0    one of its GGUF files
@@ -18,7 +18,7 @@ ended. Only safetensors, GGUF, tokenizer and config files are fetched.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PullArgs {
-    /// Name from `minicrit list`, or organization/name[@revision][:gguf]
+    /// Name from `minicrit list --available`, or organization/name[@revision][:gguf]
     #[arg(value_name = "MODEL")]
     pub model: String,
 

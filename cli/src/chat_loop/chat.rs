@@ -60,13 +60,14 @@ impl Chat {
                 "note: this model has no chat template: each line is continued as it stands, without memory",
             );
         }
+        let turns = settings.opening.clone();
         Ok(Self {
             system: settings.system.clone(),
             settings,
             environment,
             loaded,
             session,
-            turns: Vec::new(),
+            turns,
             last: None,
             answers: 0,
             generated_tokens: 0,
@@ -84,7 +85,7 @@ impl Chat {
             Line::Say(text) => self.say(text),
             Line::Help => Ok(printer::data(HELP)?),
             Line::Clear => {
-                self.turns.clear();
+                self.turns.clone_from(&self.settings.opening);
                 printer::dim_note("the chat is empty");
                 Ok(())
             }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use minicrit_engine::registry::Registry;
+use minicrit_engine::{
+    NamedError,
+    registry::{Entry, Registry, Specialty},
+};
+use minicrit_hub::{audit, state::State};
 use minicrit_quant::{Format, kernels::Level};
 use serde::Serialize;
 use serde_json::json;
@@ -10,6 +14,7 @@ use sysinfo::Disks;
 
 use super::{Status, list};
 use crate::{
+    catalog::Catalog,
     data_folder,
     env::{Environment, TokenSource},
     memory::{self, Available},
@@ -21,6 +26,8 @@ use crate::{
 const FORMATS: [Format; 4] = [Format::F32, Format::Bf16, Format::Q8_0, Format::Q4_0];
 /// Weights are not all: a tenth goes to the cache and to work.
 const HEADROOM: f64 = 1.1;
+/// Context that a recommendation leaves room for.
+const PLANNED_CONTEXT: u64 = 4096;
 /// Below this, saving a chat may fail.
 const LITTLE_DISK: u64 = 100_000_000;
 
@@ -66,20 +73,33 @@ struct Fit {
 /// # Errors
 /// A stream that is gone.
 pub fn doctor(
-    registry: &Registry,
+    catalog: &Catalog,
     environment: &Environment,
+    network: bool,
     as_json: bool,
 ) -> anyhow::Result<Status> {
+    let registry: &Registry = catalog;
     let available = memory::available();
-    let checks = vec![
+    let mut checks = vec![
         check_processor(),
         check_cores(environment),
         check_memory(&available),
         check_folder("data folder", data_folder::path(environment).as_deref(), crate::env::HOME),
         check_folder("model cache", environment.hub.cache.as_deref(), "HF_HUB_CACHE"),
         check_token(environment),
+        check_state(environment),
+        check_audit(environment),
+        Check::new(
+            "accelerators",
+            Verdict::Pass,
+            "none used: this build computes on the processor",
+        ),
         check_builtin(),
     ];
+    if network {
+        checks.push(check_reach(catalog));
+    }
+    let recommended = recommended(registry, available.bytes);
     let fits: Vec<Fit> =
         registry.entries().iter().filter_map(|it| Some(fit(&it.name, it.params?))).collect();
     if as_json {
@@ -104,16 +124,22 @@ pub fn doctor(
             "available_memory_bytes": available.bytes,
             "cgroup_memory_bytes": available.cgroup_bytes,
             "checks": checks,
+            "recommended": recommended,
             "models": models,
         }))?;
     } else {
-        print_report(&checks, &fits, available.bytes)?;
+        print_report(&checks, &fits, available.bytes, &recommended)?;
     }
     let failed = checks.iter().any(|it| it.verdict == Verdict::Fail);
     Ok(if failed { Status::Failed } else { Status::Done })
 }
 
-fn print_report(checks: &[Check], fits: &[Fit], available: u64) -> anyhow::Result<()> {
+fn print_report(
+    checks: &[Check],
+    fits: &[Fit],
+    available: u64,
+    recommended: &str,
+) -> anyhow::Result<()> {
     for Check { name, verdict, found, hint } in checks {
         let mark = match verdict {
             Verdict::Pass => "[PASS]",
@@ -141,7 +167,7 @@ fn print_report(checks: &[Check], fits: &[Fit], available: u64) -> anyhow::Resul
     )?;
     let [f32, bf16, q8, q4] = FORMATS.map(Format::name);
     printer::data(&printer::table(["MODEL", "PARAMETERS", f32, bf16, q8, q4], &rows))?;
-    printer::note("hint: minicrit run \"...\" asks the built-in model");
+    printer::data(&format!("\nRecommended here: {recommended}"))?;
     Ok(())
 }
 
@@ -227,6 +253,64 @@ fn check_folder(name: &'static str, folder: Option<&Path>, variable: &str) -> Ch
         Some(free) => {
             Check::new(name, Verdict::Pass, format!("{shown}, {} free", printer::bytes(free)))
         }
+    }
+}
+
+/// The largest open model for chats whose int8 weights take half of the free memory at most.
+fn recommended(registry: &Registry, available: u64) -> String {
+    let bits = Format::Q8_0.bits_per_weight();
+    let fits = |entry: &&Entry| {
+        let need = entry.bytes_needed(bits, PLANNED_CONTEXT);
+        !entry.gated
+            && !entry.is_builtin()
+            && entry.specialty.contains(&Specialty::Chat)
+            && need.is_some_and(|it| it <= available / 2)
+    };
+    match registry.entries().iter().filter(fits).max_by_key(|it| it.params) {
+        Some(entry) => format!("minicrit run {} --quant q8", entry.name),
+        None => "minicrit run nano".to_string(),
+    }
+}
+
+fn check_state(environment: &Environment) -> Check {
+    let name = "library";
+    let Some(folder) = data_folder::path(environment).filter(|it| it.join("library.db").is_file())
+    else {
+        return Check::new(name, Verdict::Pass, "empty so far");
+    };
+    match State::open(&folder).and_then(|it| it.models()) {
+        Ok(models) => Check::new(name, Verdict::Pass, format!("{} models pulled", models.len())),
+        Err(error) => failed(name, &error),
+    }
+}
+
+fn check_audit(environment: &Environment) -> Check {
+    let name = "audit log";
+    let Some(folder) = data_folder::path(environment) else {
+        return Check::new(name, Verdict::Warn, "this user has no home folder");
+    };
+    match audit::of_folder(&folder).verify() {
+        Ok(it) => Check::new(name, Verdict::Pass, format!("{} records hold", it.records)),
+        Err(error) => failed(name, &error),
+    }
+}
+
+fn check_reach(catalog: &Catalog) -> Check {
+    let name = "hub";
+    match minicrit_hub::pull::reach(catalog.hub()) {
+        Ok(time) => {
+            let found = format!("{} answers in {} ms", catalog.hub().endpoint, time.as_millis());
+            Check::new(name, Verdict::Pass, found)
+        }
+        Err(error) => Check { verdict: Verdict::Warn, ..failed(name, &error) },
+    }
+}
+
+fn failed(name: &'static str, error: &minicrit_hub::Error) -> Check {
+    let check = Check::new(name, Verdict::Fail, error.to_string());
+    match error.hint() {
+        Some(hint) => check.hint(hint),
+        None => check,
     }
 }
 

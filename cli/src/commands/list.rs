@@ -1,19 +1,122 @@
-//! `minicrit list`: models known by name.
+//! `minicrit list`: models that are here, and models known by name.
+
+use std::path::PathBuf;
 
 use minicrit_engine::registry::Entry;
-use minicrit_hub::{cache, reference::Reference};
+use minicrit_hub::{
+    cache,
+    reference::{DEFAULT_REVISION, Reference},
+};
 use serde_json::json;
 
 use super::Status;
-use crate::{catalog::Catalog, printer};
+use crate::{catalog::Catalog, model, printer};
 
 const ABSENT: &str = "not downloaded";
+
+/// A model that is on this machine.
+struct Here {
+    name: String,
+    source: &'static str,
+    repo: Option<String>,
+    commit: Option<String>,
+    bytes: Option<u64>,
+    path: Option<PathBuf>,
+}
+
+/// Prints the models that are here: built in, pulled by whomever, made by the user.
+///
+/// # Errors
+/// A stream that is gone.
+pub fn here(catalog: &Catalog, as_json: bool) -> anyhow::Result<Status> {
+    let all = models_here(catalog);
+    if as_json {
+        let models: Vec<_> = all
+            .iter()
+            .map(|it| {
+                json!({
+                    "name": it.name, "available": true, "source": it.source, "repo": it.repo,
+                    "commit": it.commit, "bytes": it.bytes, "path": it.path,
+                })
+            })
+            .collect();
+        printer::json(&json!({ "models": models }))?;
+        return Ok(Status::Done);
+    }
+    let rows: Vec<_> = all
+        .iter()
+        .map(|it| {
+            let commit = it.commit.as_deref().unwrap_or_default();
+            [
+                it.name.clone(),
+                commit.chars().take(12).collect(),
+                it.bytes.map_or_else(String::new, printer::bytes),
+                it.source.to_owned(),
+                it.repo.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    printer::data(&printer::table(["NAME", "COMMIT", "SIZE", "SOURCE", "FROM"], &rows))?;
+    if all.len() == 1 {
+        printer::note("hint: minicrit list --available shows models to pull");
+    }
+    Ok(Status::Done)
+}
+
+fn models_here(catalog: &Catalog) -> Vec<Here> {
+    let none = Here {
+        name: model::BUILTIN.into(),
+        source: "built in",
+        repo: None,
+        commit: None,
+        bytes: None,
+        path: None,
+    };
+    let mut all = vec![none];
+    for name in catalog.created_names() {
+        // One that can't be read is shown by `show`, with what is wrong; it hides no other.
+        let from = catalog.definition(&name).ok().flatten().map(|it| it.from);
+        all.push(Here {
+            name,
+            source: "created",
+            repo: from,
+            commit: None,
+            bytes: None,
+            path: None,
+        });
+    }
+    let folder = &catalog.hub().cache;
+    for repo in cache::scan(folder) {
+        let known = catalog.find(repo.repo.as_str()).map(|it| it.name.clone());
+        for snapshot in repo.snapshots {
+            let revision = snapshot.refs.first().map_or(snapshot.commit.as_str(), String::as_str);
+            let Ok(reference) = Reference::new(repo.repo.as_str(), Some(revision)) else {
+                continue;
+            };
+            let Some(found) = cache::find(folder, &reference) else { continue };
+            let main = revision == DEFAULT_REVISION;
+            all.push(Here {
+                name: match &known {
+                    Some(name) if main => name.clone(),
+                    _ if main => repo.repo.to_string(),
+                    _ => reference.to_string(),
+                },
+                source: "pulled",
+                repo: Some(repo.repo.to_string()),
+                commit: Some(snapshot.commit.to_string()),
+                bytes: Some(snapshot.bytes),
+                path: Some(found.path),
+            });
+        }
+    }
+    all
+}
 
 /// Prints the registry, and which of its models are on this machine.
 ///
 /// # Errors
 /// A stream that is gone.
-pub fn list(catalog: &Catalog, as_json: bool) -> anyhow::Result<Status> {
+pub fn available(catalog: &Catalog, as_json: bool) -> anyhow::Result<Status> {
     if as_json {
         let models: Vec<_> = catalog
             .entries()

@@ -7,6 +7,7 @@ mod critic_data;
 mod critique;
 mod doctor;
 mod eval;
+mod library;
 mod list;
 mod model_data;
 mod promotion;
@@ -16,6 +17,7 @@ mod run;
 mod score;
 mod show;
 mod tokenize;
+mod upkeep;
 
 use std::{io, process::ExitCode};
 
@@ -27,6 +29,7 @@ use minicrit_quant::pool::Threads;
 use crate::{
     args::{self, Command, DataCommand, PullWhen},
     catalog::Catalog,
+    config::Setting,
     env::Environment,
     errors::Failure,
     fetch,
@@ -70,7 +73,11 @@ impl From<Status> for ExitCode {
 ///
 /// # Errors
 /// Whatever the command meets.
-pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::Result<Status> {
+pub fn execute(
+    command: Option<Command>,
+    environment: &Environment,
+    config: &[Setting],
+) -> anyhow::Result<Status> {
     let Some(command) = command else {
         printer::data_styled(&args::short_help())?;
         return Ok(Status::Done);
@@ -112,9 +119,13 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             with_threads(settings.compute.threads, || score::score(&settings))
         }
         Command::Tokenize(args) => tokenize::tokenize(&TokenizeSettings::resolve(args, catalog)?),
-        Command::Show(args::ShowArgs { model, json }) => {
+        Command::Show(args::ShowArgs { model, fit, modelfile, json }) => {
             let model = model_or_default(model, environment, catalog)?;
-            show::show(&model, catalog, json)
+            match (fit, modelfile) {
+                (true, _) => show::fit(&model, catalog, json),
+                (false, true) => show::modelfile(&model),
+                (false, false) => show::show(&model, catalog, json),
+            }
         }
         Command::Bench(args) => {
             let settings = BenchSettings::resolve(args, environment, catalog)?;
@@ -126,8 +137,18 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             with_threads(settings.threads, || quantize::quantize(&settings))
         }
         Command::Pull(args) => pull::pull(&args, catalog, environment),
-        Command::List(args::ListArgs { json }) => list::list(catalog, json),
-        Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(catalog, environment, json),
+        Command::List(args::ListArgs { available: true, json }) => list::available(catalog, json),
+        Command::List(args::ListArgs { available: false, json }) => list::here(catalog, json),
+        Command::Create(args) => library::create(&args, catalog, environment),
+        Command::Cp(args) => library::copy(&args, catalog, environment),
+        Command::Rm(args) => library::remove(&args, catalog, environment),
+        Command::Verify(args) => upkeep::verify(&args, catalog),
+        Command::Cache(args) => upkeep::cache(&args.command, catalog, environment),
+        Command::Audit(args) => upkeep::audit(&args.command, environment),
+        Command::Config(args) => upkeep::config(&args.command, config),
+        Command::Doctor(args::DoctorArgs { network, json }) => {
+            doctor::doctor(catalog, environment, network, json)
+        }
         Command::Completions { shell } => completions::completions(shell),
         Command::RenderTemplate => {
             chat::render_child(io::stdin().lock(), io::stdout().lock())?;

@@ -24,7 +24,8 @@ pub fn pull(
     environment: &Environment,
 ) -> anyhow::Result<Status> {
     let PullArgs { model, dry_run, json, quiet } = args;
-    let model = match ModelRef::parse(model, catalog)? {
+    let parsed = ModelRef::parse(model, catalog)?;
+    let model = match parsed.base().clone() {
         ModelRef::Hub(model) => model,
         ModelRef::Builtin => {
             let message = "the built-in model is part of the program: `nano`";
@@ -32,10 +33,11 @@ pub fn pull(
                 .hint("minicrit run nano")
                 .into());
         }
+        ModelRef::Created(_) => return Ok(Status::Done),
         ModelRef::Path(path) => {
             let message = format!("this is a path, not a model of a hub: `{}`", path.display());
             return Err(Failure::usage("nothing-to-pull", message)
-                .hint("write organization/name, or a name from: minicrit list")
+                .hint("write organization/name, or a name from: minicrit list --available")
                 .into());
         }
     };

@@ -148,7 +148,8 @@ fn encode(question: &Question, loaded: &Loaded, settings: &RunSettings) -> anyho
         }
         Question::Conversation(conversation) => conversation.clone(),
         Question::Text(text) => {
-            let plain = template.is_none() && settings.system.is_none();
+            let plain =
+                template.is_none() && settings.system.is_none() && settings.opening.is_empty();
             if plain && !settings.raw && settings.talk != Talk::Quiet {
                 printer::note(
                     "note: this model has no chat template: the prompt is continued as it stands",
@@ -161,7 +162,9 @@ fn encode(question: &Question, loaded: &Loaded, settings: &RunSettings) -> anyho
                 return Prompt::plain(text, loaded.tokenizer()?);
             }
             let system = settings.system.iter().map(|it| Message::new("system", it.as_str()));
-            let messages = system.chain([Message::new("user", text.as_str())]).collect();
+            let opening = settings.opening.iter().cloned();
+            let user = Message::new("user", text.as_str());
+            let messages = system.chain(opening).chain([user]).collect();
             Conversation { messages, tools: None }
         }
     };

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Status, list};
 use crate::{
-    memory::Needs,
+    errors::Failure,
+    memory::{self, Needs},
     model::{self, ModelRef},
     printer,
 };
@@ -24,6 +25,69 @@ pub fn show(model: &ModelRef, registry: &Registry, as_json: bool) -> anyhow::Res
         return Ok(Status::Done);
     }
     printer::data(&table(&about))?;
+    Ok(Status::Done)
+}
+
+/// Prints the Modelfile of a model of the user's own.
+///
+/// # Errors
+/// A model that has none.
+pub fn modelfile(model: &ModelRef) -> anyhow::Result<Status> {
+    let Some(definition) = model.definition() else {
+        let message = format!("this model was not made by `create`: `{}`", model.label());
+        return Err(Failure::usage("no-modelfile", message)
+            .hint(format!("minicrit show {}", model.label()))
+            .into());
+    };
+    printer::data(definition.to_modelfile().trim_end())?;
+    Ok(Status::Done)
+}
+
+/// Prints the memory that a model needs, for a few lengths of context, against what there is. For a
+/// model that is not here, from what models.toml knows.
+///
+/// # Errors
+/// Broken files; a model of which nothing is known.
+pub fn fit(model: &ModelRef, registry: &Registry, as_json: bool) -> anyhow::Result<Status> {
+    let available = memory::available();
+    let (source, needs) = match model.base() {
+        ModelRef::Hub(hub) if hub.found().is_none() => {
+            let needs = registry.find(&hub.label).and_then(Needs::of_entry);
+            ("models.toml", needs.ok_or_else(|| model::not_downloaded(hub))?)
+        }
+        _ => ("its files", Needs::of(&model.files()?)),
+    };
+    let lengths = [512, 4096, 16384, 65536, 262_144].into_iter().filter(|it| *it < needs.context);
+    let rows: Vec<(u64, u64)> =
+        lengths.chain([needs.context]).map(|it| (it, needs.with_context(it))).collect();
+    if as_json {
+        let contexts: Vec<Value> = rows
+            .iter()
+            .map(|(tokens, bytes)| {
+                json!({ "context": tokens, "bytes": bytes, "fits": *bytes <= available.bytes })
+            })
+            .collect();
+        printer::json(&json!({
+            "model": model.label(), "from": source, "weight_bytes": needs.weight_bytes,
+            "kv_bytes_per_token": needs.kv_bytes_per_token,
+            "available_bytes": available.bytes, "contexts": contexts,
+        }))?;
+        return Ok(Status::Done);
+    }
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|(tokens, bytes)| {
+            let mark = if *bytes <= available.bytes { "fits" } else { "too large" };
+            [tokens.to_string(), printer::bytes(*bytes), mark.to_owned()]
+        })
+        .collect();
+    printer::data(&printer::table(["CONTEXT", "MEMORY", "HERE"], &cells))?;
+    printer::note(&format!(
+        "{} are free, by {}; weights {} as stored, computed from {source}",
+        printer::bytes(available.bytes),
+        available.limit,
+        printer::bytes(needs.weight_bytes)
+    ));
     Ok(Status::Done)
 }
 
@@ -92,10 +156,14 @@ fn table(about: &Value) -> String {
 
 /// From the registry, or from the head of the folder's README.md, where model cards state it.
 fn license(model: &ModelRef, registry: &Registry) -> Option<String> {
-    let path = match model {
+    if let Some(license) = model.definition().and_then(|it| it.license.clone()) {
+        return Some(license);
+    }
+    let path = match model.base() {
         ModelRef::Builtin => return Some(registry.find(model::BUILTIN)?.license.clone()),
         ModelRef::Path(path) => path,
         ModelRef::Hub(model) => return Some(registry.find(&model.label)?.license.clone()),
+        ModelRef::Created(_) => return None,
     };
     let card = std::fs::read_to_string(Path::new(path).join("README.md")).ok()?;
     license_of_card(&card)

@@ -36,6 +36,8 @@ pub enum TokenSource {
 #[allow(missing_docs, reason = "the fields are the variables")]
 pub struct HubEnvironment {
     pub cache: Option<PathBuf>,
+    /// Whether a variable said where the cache is.
+    pub cache_is_set: bool,
     pub endpoint: Option<String>,
     pub token: Option<Token>,
     pub token_source: Option<TokenSource>,
@@ -77,6 +79,7 @@ impl HubEnvironment {
             },
         };
         Self {
+            cache_is_set: first(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"]).is_some(),
             cache: folder(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]).or_else(|| below("hub")),
             endpoint: text("HF_ENDPOINT"),
             token,

@@ -1,6 +1,6 @@
 //! Every environment variable that the program reads, in one place.
 //!
-//! Precedence, everywhere: flag, then environment, then default.
+//! Precedence, everywhere: flag, environment, files (see [`crate::config`]), default.
 
 mod hub;
 

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use minicrit_engine::chat::Message;
+use minicrit_hub::modelfile::Definition;
+
 use super::{Compute, model_or_default};
 use crate::{
     args::{RunArgs, SamplingArgs},
@@ -62,6 +65,30 @@ impl Sampling {
             stop,
             ignore_eos,
         })
+    }
+}
+
+impl Sampling {
+    /// What a model of the user's own says counts where no flag says anything.
+    fn with_definition(mut self, definition: &Definition) -> Self {
+        let get = |key: &str| definition.parameters.get(key).copied();
+        let count = |key: &str| get(key).map(|it| it as usize);
+        self.temperature = self.temperature.or(get("temperature"));
+        self.top_k = self.top_k.or(count("top_k"));
+        self.top_p = self.top_p.or(get("top_p"));
+        self.min_p = self.min_p.or(get("min_p"));
+        self.typical_p = self.typical_p.or(get("typical_p"));
+        self.repeat_penalty = self.repeat_penalty.or(get("repeat_penalty"));
+        self.presence_penalty = self.presence_penalty.or(get("presence_penalty"));
+        self.frequency_penalty = self.frequency_penalty.or(get("frequency_penalty"));
+        self.max_tokens = self.max_tokens.or(count("max_tokens"));
+        if self.seed == 0 {
+            self.seed = get("seed").map_or(0, |it| it as u64);
+        }
+        if self.stop.is_empty() {
+            self.stop.clone_from(&definition.stop);
+        }
+        self
     }
 }
 
@@ -130,6 +157,8 @@ pub struct RunSettings {
     pub model: ModelRef,
     pub input: Input,
     pub system: Option<String>,
+    /// Turns that stand before the prompt.
+    pub opening: Vec<Message>,
     pub raw: bool,
     pub output: Output,
     pub talk: Talk,
@@ -191,15 +220,36 @@ impl RunSettings {
                     .hint("if the first argument is a MODEL, check its spelling"));
             }
         };
+        let model = model_or_default(model, environment, catalog)?;
+        let mut sampling = Sampling::resolve(sampling)?;
+        let (mut draft, mut draft_tokens) = (draft, draft_tokens as usize);
+        let mut system = system;
+        let mut opening = Vec::new();
+        if let Some(definition) = model.definition() {
+            sampling = sampling.with_definition(definition);
+            if draft.is_none() {
+                draft.clone_from(&definition.draft);
+                let tokens = definition.parameters.get("draft_tokens");
+                draft_tokens = tokens.map_or(draft_tokens, |it| *it as usize);
+            }
+            // Raw prompts and ids have no messages around them.
+            if !raw && !matches!(input, Input::Ids(_)) {
+                system = system.or_else(|| definition.system.clone());
+                let turns = definition.messages.iter();
+                opening = turns.map(|(role, text)| Message::new(role, text.as_str())).collect();
+            }
+        }
         let drafting = match draft.as_deref() {
             None => Drafting::Off,
             Some("ngram") => Drafting::Ngram,
             Some(name) => Drafting::Model(ModelRef::parse(name, catalog)?),
         };
         Ok(Self {
-            model: model_or_default(model, environment, catalog)?,
+            compute: Compute::resolve(compute, environment)?.with_definition(&model)?,
+            model,
             input,
             system,
+            opening,
             raw,
             output: match (json, no_stream) {
                 (true, _) => Output::Json,
@@ -212,9 +262,8 @@ impl RunSettings {
                 (false, false) => Talk::Short,
             },
             drafting,
-            draft_tokens: draft_tokens as usize,
-            sampling: Sampling::resolve(sampling)?,
-            compute: Compute::resolve(compute, environment)?,
+            draft_tokens,
+            sampling,
         })
     }
 }

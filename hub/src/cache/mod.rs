@@ -10,10 +10,14 @@
 
 mod layout;
 mod lookup;
+mod manage;
 
 pub use layout::RepoCache;
 pub(crate) use layout::sync_folder;
 pub use lookup::{Found, find};
+pub use manage::{
+    CachedRepo, Health, Prunable, Snapshot, discard, prunable, prune, remove, scan, verify,
+};
 
 /// What is not a whole blob yet. Another name than Python's `.incomplete`, which some versions of
 /// it complete without a check.

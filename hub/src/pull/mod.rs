@@ -26,7 +26,7 @@ use crate::{
     name::Commit,
     reference::Reference,
     settings::HubSettings,
-    wire::{Client, Stop},
+    wire::{Client, Stop, Trouble},
 };
 
 /// What happens during a pull. `file` counts from 0 in the order of the plan.
@@ -91,6 +91,22 @@ pub fn list(settings: &HubSettings, reference: &Reference) -> Result<Listing> {
     online(settings, reference)?;
     let client = Client::new(settings)?;
     listing::fetch(&client, reference, &settings.limits, &Stop::default())
+}
+
+/// Asks the hub for anything at all. Gives the time until it answered.
+///
+/// # Errors
+/// Offline; no answer.
+pub fn reach(settings: &HubSettings) -> Result<Duration> {
+    if settings.offline {
+        return Err(Error::Offline { what: settings.endpoint.clone() });
+    }
+    let client = Client::new(settings)?;
+    let start = std::time::Instant::now();
+    match client.get(&client.url("/api/models?limit=1"), 0) {
+        Ok(_) => Ok(start.elapsed()),
+        Err(Trouble::Final(error) | Trouble::Passing { error, .. }) => Err(error),
+    }
 }
 
 /// Bytes of these files that are not in the cache.
