@@ -172,3 +172,61 @@ fn versions_that_do_not_exist_are_said_to_be_absent() {
     assert!(code == 3 && err.contains("error[no-version]"), "{err}");
     assert_eq!(run(home.path(), &["adapters", "history", "../x"]).0, 2);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_program_of_the_users_gives_the_points_of_pairs() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let script = home.path().join("points.sh");
+    let program = |text: &str| {
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let cases = "{\"rationale\": \"Two trades won, so all will.\", \"label\": \"flawed\", \"flaw_type\": \"small sample\"}\n{\"rationale\": \"Three cases are too few to judge.\", \"label\": \"valid\"}\n";
+    std::fs::write(home.path().join("cases.jsonl"), cases).unwrap();
+    let words = [
+        "data",
+        "preference-pairs",
+        "--input",
+        "cases.jsonl",
+        "--output",
+        "pairs.jsonl",
+        "--candidates",
+        "2",
+        "--temperature",
+        "2",
+        "--score-command",
+        "./points.sh",
+    ];
+    program("#!/bin/sh\necho many\n");
+    let (code, _, err) = run(home.path(), &words);
+    assert!(code == 1 && err.contains("error[score-command]"), "{err}");
+    assert!(!home.path().join("pairs.jsonl").exists());
+    // Longer is better: what a program says is done, sensible or not.
+    program("#!/bin/sh\nwc -c\n");
+    let (code, _, err) = run(home.path(), &words);
+    assert_eq!(code, 0, "{err}");
+    let text = std::fs::read_to_string(home.path().join("pairs.jsonl")).unwrap();
+    for line in text.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let length = |side: &str| row[side][0]["content"].as_str().unwrap().len();
+        assert!(length("chosen") > length("rejected"));
+    }
+    assert!(!home.path().join("pairs.jsonl.part").exists());
+}
+
+#[test]
+fn a_fit_of_the_confidence_needs_a_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(home.path(), &["eval", "adversarial", "--calibrate"]);
+    assert!(code == 2 && err.contains("error[no-folder]"), "{err}");
+}
+
+#[test]
+fn an_endpoint_that_is_down_has_a_name() {
+    let home = tempfile::tempdir().unwrap();
+    let words = ["critique", "It rains.", "--model", "m", "--endpoint", "http://127.0.0.1:1/v1"];
+    let (code, _, err) = run(home.path(), &words);
+    assert!(code == 1 && err.contains("error[endpoint]") && err.contains("hint: "), "{err}");
+}
