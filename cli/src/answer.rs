@@ -96,7 +96,7 @@ pub fn session(loaded: &Loaded, drafting: &Drafting, compute: &Compute) -> anyho
         Drafting::Ngram => Some(Box::new(NgramDrafter::default())),
         Drafting::Model(model) => {
             // It may be made for another context than the one asked for.
-            let compute = Compute { context: None, ..compute.clone() };
+            let compute = Compute { context: None, adapter: None, ..compute.clone() };
             let draft =
                 Loaded::open(model, &compute).map_err(|error| error.context("the draft model"))?;
             check_tokenizers(&loaded.vocabulary(), &draft.vocabulary())?;
@@ -263,6 +263,10 @@ pub fn generate(
     let (mut text, mut thinking, mut token_ids) = (String::new(), String::new(), Vec::new());
     let mut finished: Option<Finished> = None;
     for event in session.generate(prompt_ids, options)? {
+        // A prefill that Ctrl-C called off is an answer without a word, not a failure.
+        if event.is_err() && answering.interrupted() {
+            break;
+        }
         match event? {
             Event::Token { id, .. } => {
                 first_token_ms.get_or_insert_with(|| milliseconds_since(start));

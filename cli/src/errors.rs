@@ -6,6 +6,7 @@ use minicrit_engine::{
     NamedError, chat::ChatError, model::ModelError, registry::RegistryError, session::SessionError,
     source::SourceError, tokens::TokensError,
 };
+use minicrit_lora::LoraError;
 
 use crate::printer;
 
@@ -165,6 +166,7 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
         cause.downcast_ref::<E>().map(|it| it as &dyn NamedError)
     }
     cast::<minicrit_engine::Error>(cause)
+        .or_else(|| cast::<LoraError>(cause))
         .or_else(|| cast::<SourceError>(cause))
         .or_else(|| cast::<ModelError>(cause))
         .or_else(|| cast::<TokensError>(cause))
@@ -176,7 +178,9 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
 /// Exit code of an error that the engine names.
 fn code_of(name: &str) -> u8 {
     match name {
-        "not-found" | "model-not-found" | "file-not-found" | "offline" => exit::NOT_FOUND,
+        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline" => {
+            exit::NOT_FOUND
+        }
         "not-enough-memory" | "no-space" => exit::NO_ROOM,
         "bad-setting" => exit::USAGE,
         _ => exit::FAILED,

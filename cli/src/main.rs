@@ -11,6 +11,7 @@ mod errors;
 mod printer;
 mod signals;
 
+mod adapter;
 mod atomic_file;
 mod data_folder;
 mod memory;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use minicrit_engine::{
+    adapter::Adapter,
     arch, assemble,
     load::LoadOptions,
     registry::Registry,
@@ -15,7 +16,7 @@ use minicrit_engine::{
     tokens::{Tokenizer, Vocabulary},
 };
 
-use crate::{errors::Failure, memory, printer, settings::Compute};
+use crate::{errors::Failure, memory, printer, settings::Compute, signals};
 
 /// What the built-in model is called.
 pub const BUILTIN: &str = "nano";
@@ -112,7 +113,6 @@ fn is_absent(error: std::io::Error) -> bool {
 }
 
 /// A model in memory.
-#[derive(Debug)]
 pub struct Loaded {
     /// What the engine gave.
     pub model: assemble::Model,
@@ -124,6 +124,8 @@ pub struct Loaded {
     pub weight_bytes: u64,
     /// Weight bytes that one decoded token reads.
     pub decode_bytes: u64,
+    /// The learned change that is on.
+    pub adapter: Option<Arc<dyn Adapter>>,
     /// Keys and values of one token.
     pub kv_bytes_per_token: u64,
     context: Option<usize>,
@@ -149,8 +151,13 @@ impl Loaded {
             weight_bytes = model.decoder.weight_bytes() as u64;
             decode_bytes = model.decoder.decode_bytes() as u64;
         }
+        let adapter: Option<Arc<dyn Adapter>> = match &compute.adapter {
+            Some(it) => Some(Arc::new(it.load(&model.decoder)?)),
+            None => None,
+        };
         Ok(Self {
             model,
+            adapter,
             label,
             load_ms: milliseconds_since(start),
             weight_bytes,
@@ -163,7 +170,9 @@ impl Loaded {
 
     /// A fresh sequence in front of the model.
     pub fn sequence(&self) -> Sequence {
-        let sequence = Sequence::new(Arc::clone(&self.model.decoder), None).with_chunk(self.chunk);
+        let sequence = Sequence::new(Arc::clone(&self.model.decoder), self.adapter.clone())
+            .with_chunk(self.chunk)
+            .with_cancel(signals::interruption());
         match self.context {
             Some(tokens) => sequence.with_context_len(tokens),
             None => sequence,

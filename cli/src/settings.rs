@@ -12,6 +12,7 @@ use minicrit_engine::registry::Registry;
 use minicrit_quant::PackedKind;
 
 use crate::{
+    adapter::AdapterRef,
     args::{BenchArgs, ComputeArgs, ScoreArgs, TokenizeArgs},
     env::{self, Environment},
     errors::Failure,
@@ -31,6 +32,8 @@ pub struct Compute {
     pub context: Option<usize>,
     /// What the weights are packed into at load.
     pub quantize: Option<PackedKind>,
+    /// A learned change to the model.
+    pub adapter: Option<AdapterRef>,
 }
 
 impl Compute {
@@ -41,20 +44,14 @@ impl Compute {
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, adapter } = args;
         let quantize = packed_kind(&quant)?;
-        if adapter.is_some() {
-            return Err(Failure::usage(
-                "not-built-yet",
-                "adapters can't be applied yet: `--adapter`",
-            )
-            .hint("run the base model without --adapter"));
-        }
+        let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
         let threads = match (threads, &environment.threads) {
             (Some(flag), _) => flag as usize,
             (None, Some(text)) => threads_of(text)?,
             (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let context = ctx.map(|it| it as usize);
-        Ok(Self { threads, chunk: chunk as usize, context, quantize })
+        Ok(Self { threads, chunk: chunk as usize, context, quantize, adapter })
     }
 }
 

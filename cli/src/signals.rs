@@ -1,16 +1,20 @@
 //! Ctrl-C, and the signal of a mapped file that shrank.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use crate::errors::exit;
 
 /// An answer is being made, which a first Ctrl-C stops politely.
 static ANSWERING: AtomicBool = AtomicBool::new(false);
 /// Ctrl-C came while answering.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Installs the handlers. Called once, before any thread is started.
 pub fn install() {
+    LazyLock::force(&INTERRUPTED);
     // Without a handler Ctrl-C still ends the program, only less politely.
     let _ = ctrlc::set_handler(|| {
         let polite = ANSWERING.load(Ordering::SeqCst);
@@ -20,6 +24,11 @@ pub fn install() {
     });
     #[cfg(unix)]
     install_bus_error();
+}
+
+/// Set by the first Ctrl-C of an answer; what a long prefill watches.
+pub fn interruption() -> Arc<AtomicBool> {
+    Arc::clone(&INTERRUPTED)
 }
 
 /// The time in which Ctrl-C stops the answer and not the program.

@@ -87,7 +87,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
     check("quant_not_built", &["run", "hi", "--quant", "q8_0"]);
     check("quant_not_built_score", &["score", "nano", "--text", "a", "--quant", "q4_k"]);
     check("quant_unknown", &["bench", "--quant", "q3_magic"]);
-    check("adapter_not_built", &["run", "hi", "--adapter", "my-adapter"]);
+    check("adapter_not_found", &["run", "hi", "--adapter", "my-adapter"]);
     check("hub_alias_not_built", &["run", "qwen2.5:0.5b", "hi"]);
     check("hub_repo_not_built", &["show", "Qwen/Qwen2.5-0.5B-Instruct"]);
 }

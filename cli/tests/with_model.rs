@@ -411,3 +411,27 @@ fn a_file_cut_while_in_use_is_named() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("error[model-file-changed]"), "{text}");
 }
+
+#[test]
+fn an_adapter_moves_logits_as_peft_says_and_scales() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, _, ids) = fixture("llama", dir.path());
+    let adapter = fixtures_dir().join("llama/adapters/rslora");
+    let adapter = adapter.to_str().unwrap();
+    let out = dir.path().join("logits.safetensors");
+    let out = out.to_str().unwrap();
+    let words = ["score", &model, "--ids", &ids, "--json", "--logits", out, "--adapter"];
+    let base = json(&words[..words.len() - 3])["logprobs"].clone();
+    let full = json(&[&words[..], &[adapter]].concat())["logprobs"].clone();
+    let half = json(&[&words[..], &[&format!("{adapter}:0.5")]].concat())["logprobs"].clone();
+    assert!(base != full && full != half && half != base);
+    for chunk in ["1", "7"] {
+        let words = [&words[..], &[adapter, "--chunk", chunk, "--threads", "1"]].concat();
+        assert_eq!(json(&words)["logprobs"], full, "chunks of {chunk}");
+    }
+    let fresh = fixtures_dir().join("train/sft_lora/adapter_init");
+    let (code, stderr) = failure(&["run", &model, "hi", "--adapter", fresh.to_str().unwrap()]);
+    assert!(code == 1 && stderr.contains("error[adapter-without-effect]"), "{stderr}");
+    let (code, stderr) = failure(&["run", "nano", "hi", "--adapter", adapter]);
+    assert!(code == 1 && stderr.contains("error[bad-adapter]"), "{stderr}");
+}

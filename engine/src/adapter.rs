@@ -50,4 +50,12 @@ pub trait Adapter: Send + Sync {
     /// # Errors
     /// Whatever the tensor arithmetic gives.
     fn apply(&self, site: Site, rows: &Rows, x_ti: &Tensor, y_to: Tensor) -> Result<Tensor>;
+
+    /// Given the embedded `tokens`, the changed rows `[T, D]`. Most adapters leave them alone.
+    ///
+    /// # Errors
+    /// Whatever the tensor arithmetic gives.
+    fn embed(&self, _tokens: &[u32], x_td: Tensor) -> Result<Tensor> {
+        Ok(x_td)
+    }
 }

@@ -48,35 +48,37 @@ pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
 /// # Errors
 /// [`ModelError`] with every problem of the description or of the weights.
 pub fn load_decoder_with(files: &ModelFiles, options: LoadOptions) -> Result<Decoder> {
-    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let mut spec = arch::spec_from_config(&files.config)?;
     let names = arch::names(&spec);
     check(&spec, &names, &files.tensors)?;
-    let loader = Loader { tensors: &files.tensors, quantize: options.quantize };
+    let loader = Loader { source: Source::Files(&files.tensors), quantize: options.quantize };
     if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
         let values = loader.floats(ROPE_DIVISORS, divisors)?;
         spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
     }
-    let layers = names
-        .layers
-        .iter()
-        .enumerate()
-        .map(|(index, names)| loader.layer(&spec, index, names))
-        .collect::<Result<_>>()?;
-    let embed = loader.matrix(&names.embed)?;
-    let head = match &names.head {
-        Some(part) => loader.matrix(part)?,
-        None => embed.clone(),
-    };
-    let head_site = Site { layer: 0, expert: None, proj: Proj::Head };
-    Ok(Decoder {
-        id: ModelId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-        embed: Embedding::new(embed),
-        layers,
-        norm: loader.norm(&spec, &names.norm)?,
-        head: Linear::new(Some(head_site), loader.packed_head(head)?, None),
-        spec,
-    })
+    loader.decoder(spec, &names)
+}
+
+/// A decoder of float32 tensors that may be trained, by the names and whole shapes that
+/// [`arch::names`] gives for `spec`. It reads their values anew in every call.
+///
+/// # Errors
+/// [`ModelError::Weights`] with every tensor that is missing or misshapen.
+pub fn learned_decoder(spec: ModelSpec, tensors: &BTreeMap<String, Tensor>) -> Result<Decoder> {
+    let names = arch::names(&spec);
+    let problems: Vec<String> = names
+        .expected()
+        .into_iter()
+        .filter_map(|(name, shape)| match tensors.get(name) {
+            Some(it) if it.dims() == shape => None,
+            Some(it) => Some(format!("`{name}` has shape {:?}, not {shape:?}", it.dims())),
+            None => Some(format!("`{name}` is missing")),
+        })
+        .collect();
+    if !problems.is_empty() {
+        return Err(ModelError::Weights { problems }.into());
+    }
+    Loader { source: Source::Learned(tensors), quantize: None }.decoder(spec, &names)
 }
 
 /// Compares what must be there with what is there.
@@ -120,16 +122,66 @@ fn is_redundant(spec: &ModelSpec, name: &str, tensor: &StoredTensor) -> bool {
     tied_head || divisors || name.ends_with(".rotary_emb.inv_freq")
 }
 
+/// Where weights come from.
+enum Source<'a> {
+    /// Files, whose bytes are used where they lie.
+    Files(&'a BTreeMap<String, StoredTensor>),
+    /// Tensors that may be trained.
+    Learned(&'a BTreeMap<String, Tensor>),
+}
+
 struct Loader<'a> {
-    tensors: &'a BTreeMap<String, StoredTensor>,
+    source: Source<'a>,
     quantize: Option<PackedKind>,
 }
 
+fn missing(name: &str) -> crate::Error {
+    ModelError::Weights { problems: vec![format!("`{name}` is missing")] }.into()
+}
+
 impl Loader<'_> {
-    fn stored(&self, name: &str) -> Result<&StoredTensor> {
-        self.tensors.get(name).ok_or_else(|| {
-            ModelError::Weights { problems: vec![format!("`{name}` is missing")] }.into()
+    fn decoder(&self, spec: ModelSpec, names: &Names) -> Result<Decoder> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let layers = names
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(index, names)| self.layer(&spec, index, names))
+            .collect::<Result<_>>()?;
+        let head_part = names.head.as_ref().unwrap_or(&names.embed);
+        let head_site = Some(Site { layer: 0, expert: None, proj: Proj::Head });
+        let (embed, head) = match self.learned(&names.embed)? {
+            Some(embed) => {
+                let head = self.learned(head_part)?.ok_or_else(|| missing(&head_part.name))?;
+                (Embedding::learned(embed), Linear::learned(head_site, head, None))
+            }
+            None => {
+                let head = self.packed_head(self.matrix(head_part)?)?;
+                (Embedding::new(self.matrix(&names.embed)?), Linear::new(head_site, head, None))
+            }
+        };
+        Ok(Decoder {
+            id: ModelId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            embed,
+            layers,
+            norm: self.norm(&spec, &names.norm)?,
+            head,
+            spec,
         })
+    }
+
+    fn stored(&self, name: &str) -> Result<&StoredTensor> {
+        match self.source {
+            Source::Files(tensors) => tensors.get(name).ok_or_else(|| missing(name)),
+            Source::Learned(_) => Err(missing(name)),
+        }
+    }
+
+    /// The rows of a part as a tensor that may be trained, where weights are such.
+    fn learned(&self, part: &Part) -> Result<Option<Tensor>> {
+        let Source::Learned(tensors) = self.source else { return Ok(None) };
+        let whole = tensors.get(&part.name).ok_or_else(|| missing(&part.name))?;
+        Ok(Some(whole.narrow(0, part.rows.start, part.rows.len())?))
     }
 
     fn matrix(&self, part: &Part) -> Result<QuantTensor> {
@@ -158,6 +210,9 @@ impl Loader<'_> {
     }
 
     fn vector(&self, part: &Part) -> Result<Tensor> {
+        if let Some(learned) = self.learned(part)? {
+            return Ok(learned);
+        }
         let values = self.floats(&part.name, self.stored(&part.name)?)?;
         let Range { start, end } = part.rows;
         Ok(Tensor::from_slice(&values[start..end], end - start, &Device::Cpu)?)
@@ -178,6 +233,9 @@ impl Loader<'_> {
 
     fn linear(&self, site: Option<Site>, names: &LinearNames) -> Result<Linear> {
         let bias = names.bias.as_ref().map(|it| self.vector(it)).transpose()?;
+        if let Some(weight_oi) = self.learned(&names.weight)? {
+            return Ok(Linear::learned(site, weight_oi, bias));
+        }
         // A router is tiny, and a rounding there sends a token to another expert.
         let weight = match site {
             Some(_) => self.packed(&names.weight)?,

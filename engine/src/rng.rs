@@ -40,6 +40,11 @@ impl Rng {
         Self { seed }
     }
 
+    /// Four independent random words for a counter, for uses that are keyed by more than a position.
+    pub fn words(&self, counter: [u32; 4]) -> [u32; 4] {
+        philox4x32(counter, split(self.seed))
+    }
+
     /// A number in `[0, 1)` with 53 random bits: the draw for `purpose` at `position`.
     pub fn uniform(&self, position: u64, purpose: Purpose) -> f64 {
         let key = split(self.seed);

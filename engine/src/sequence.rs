@@ -1,6 +1,9 @@
 //! One running context: a decoder, a cache, and the tokens that the cache stands for.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use candle_core::Tensor;
 
@@ -31,6 +34,7 @@ pub struct Sequence {
     tokens: Vec<u32>,
     chunk: usize,
     context_len: usize,
+    cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Sequence {
@@ -39,7 +43,8 @@ impl Sequence {
         let tag = tag(&decoder, adapter.as_deref(), 0);
         let cache = decoder.new_cache(tag);
         let context_len = decoder.spec.max_tokens();
-        Self { decoder, adapter, cache, tokens: Vec::new(), chunk: DEFAULT_CHUNK, context_len }
+        let (tokens, chunk) = (Vec::new(), DEFAULT_CHUNK);
+        Self { decoder, adapter, cache, tokens, chunk, context_len, cancel: None }
     }
 
     /// Feeds at most `chunk` rows (at least one) in one step. The bits do not depend on it.
@@ -53,6 +58,14 @@ impl Sequence {
     #[must_use]
     pub fn with_context_len(mut self, context_len: usize) -> Self {
         self.context_len = context_len.min(self.decoder.spec.max_tokens());
+        self
+    }
+
+    /// Gives up between two layers once `flag` is set: the call fails with
+    /// [`ModelError::Cancelled`], and the sequence is as before it.
+    #[must_use]
+    pub fn with_cancel(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel = Some(flag);
         self
     }
 
@@ -118,7 +131,9 @@ impl Sequence {
             let mut caches = [&mut self.cache];
             let adapter = self.adapter.as_deref();
             let mut pass = Pass { rows: &rows, caches: &mut caches, adapter };
-            let hidden_td = self.decoder.hidden(&all[start..start + len], &mut pass)?;
+            let cancelled = || self.cancel.as_ref().is_some_and(|it| it.load(Ordering::SeqCst));
+            let hidden_td =
+                self.decoder.hidden_unless(&all[start..start + len], &mut pass, &cancelled)?;
             if start + len > first {
                 let skip = first.saturating_sub(start);
                 let wanted_rd = hidden_td.narrow(0, skip, len - skip)?;

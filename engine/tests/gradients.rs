@@ -14,7 +14,7 @@ use minicrit_engine::{
     pass::{Rows, Span},
     spec::{Heads, RopeScaling, RopeSpec},
 };
-use minicrit_quant::{Bytes, Format, QuantMatmul, QuantTensor};
+use minicrit_quant::{Bytes, Format, QuantMatmul, QuantTensor, dense_matmul, dense_reference};
 
 /// Relative error of central differences of step 1e-5 in float64.
 const DIFFERENCE_TOLERANCE: f64 = 1e-7;
@@ -170,4 +170,11 @@ fn quant_matmul_gradients() {
     let fast = |x: &[Tensor]| op.forward(&x[0]);
     let reference = |x: &[Tensor]| op.reference(&x[0]);
     check("quant_matmul", &[&[3, 64]], &reference, &fast);
+}
+
+#[test]
+fn dense_matmul_gradients() {
+    let fast = |x: &[Tensor]| dense_matmul(&x[0], &x[1]);
+    let reference = |x: &[Tensor]| dense_reference(&x[0], &x[1]);
+    check("dense_matmul", &[&[5, 24], &[7, 24]], &reference, &fast);
 }

@@ -1,3 +1,17 @@
-//! Adapters for a frozen decoder, and the trainer that makes them.
+//! Adapters, what they are taught with, and the trainer.
+//!
+//! [`lora`] is the arithmetic of an adapter at the engine's seam; [`peft`] its files; [`modules`]
+//! says which projections of a model it may change. This crate prints nothing, reads no
+//! environment, and knows no critics and no HTTP.
 
 pub mod data;
+mod error;
+pub mod fingerprint;
+pub mod lora;
+pub mod modules;
+pub mod peft;
+
+pub use error::LoraError;
+
+/// Result with this crate's [`LoraError`].
+pub type Result<T> = std::result::Result<T, LoraError>;

@@ -16,6 +16,7 @@
 
 mod blocks;
 mod bytes;
+mod dense_op;
 mod error;
 mod format;
 pub mod kernels;
@@ -28,6 +29,7 @@ mod weight;
 
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
+pub use dense_op::{dense_matmul, dense_reference};
 pub use error::Error;
 pub use format::Format;
 pub use op::QuantMatmul;

@@ -21,6 +21,11 @@ impl QuantMatmul {
         Self { weight: weight.into() }
     }
 
+    /// The weight.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+
     /// Applies the operation; the gradient for `x_ti` is kept where candle tracks it.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "FORMAT", default_value = "none")]
     pub quant: String,
 
-    /// Adapter folder: not built yet
-    #[arg(long, value_name = "DIR")]
+    /// Adapter folder (PEFT format) to apply; `:0.5` after it scales its change
+    #[arg(long, value_name = "DIR[:SCALE]")]
     pub adapter: Option<String>,
 }

@@ -261,6 +261,7 @@ fn set_parameter(set: &mut Sampling, name: &str, value: &str) -> Result<(), Fail
         "max_tokens" => {
             set.max_tokens = Some(whole(value).map_err(wrong)?).filter(|it| *it > 0);
         }
+        "stop" if value == "none" => set.stop.clear(),
         "stop" => set.stop.push(value.to_string()),
         _ => {
             let failure = Failure::usage("usage", format!("there is no parameter `{name}`"));
@@ -301,6 +302,8 @@ mod tests {
         }
         assert_eq!((set.temperature, set.top_k, set.seed), (Some(0.7), Some(40), 9));
         assert_eq!(set.stop, ["END"]);
+        assert!(set_parameter(&mut set, "stop", "none").is_ok());
+        assert!(set.stop.is_empty());
         for (name, value) in
             [("temperature", "-1"), ("top_p", "1.5"), ("top_k", "x"), ("heat", "1")]
         {

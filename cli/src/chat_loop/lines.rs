@@ -43,6 +43,7 @@ pub enum Topic {
 pub const HELP: &str = "\
 /set parameter NAME VALUE   temperature, top_k, top_p, min_p, typical_p, repeat_penalty,
                             presence_penalty, frequency_penalty, seed, max_tokens, stop
+                            (each stop text adds one; `none` takes them away)
 /set system TEXT            the system message; nothing takes it away
 /show info|system|parameters|template
 /save NAME|FILE.json        keep this chat

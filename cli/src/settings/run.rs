@@ -160,7 +160,10 @@ impl RunSettings {
         let (model, prompt) = match (first, second) {
             (Some(model), Some(prompt)) => (Some(model), Some(prompt)),
             (Some(one), None) if ModelRef::is_named_by(&one, registry) => (Some(one), None),
-            (Some(one), None) => (None, Some(one)),
+            (Some(one), None) => {
+                refuse_misspelt_model(&one, registry)?;
+                (None, Some(one))
+            }
             (None, prompt) => (None, prompt),
         };
         let input = match (messages, ids, prompt) {
@@ -204,6 +207,22 @@ impl RunSettings {
             sampling: Sampling::resolve(sampling)?,
             compute: Compute::resolve(compute, environment)?,
         })
+    }
+}
+
+/// A lone word that is nearly the name of a model is a slip, not a prompt.
+fn refuse_misspelt_model(word: &str, registry: &Registry) -> Result<(), Failure> {
+    let like_a_name =
+        word.contains(|it: char| it.is_ascii_digit() || matches!(it, '-' | '.' | '_'));
+    if word.contains(char::is_whitespace) || !like_a_name {
+        return Ok(());
+    }
+    match registry.suggestions(word)[..] {
+        [name, ..] => {
+            Err(Failure::not_found("model-not-found", format!("no such model: `{word}`"))
+                .hint(format!("did you mean `{name}`? as a prompt: minicrit run nano \"{word}\"")))
+        }
+        [] => Ok(()),
     }
 }
 

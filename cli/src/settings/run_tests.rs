@@ -40,6 +40,18 @@ fn one_argument_is_a_model_or_else_a_prompt() {
 }
 
 #[test]
+fn a_misspelt_model_is_no_prompt() {
+    let none = Environment::default();
+    for word in ["qwen2.5", "qwen2.5-0.5bb", "llama3.2"] {
+        let failure = resolve(&[word], &none).unwrap_err();
+        assert_eq!(failure.name, "model-not-found", "{word}");
+    }
+    for prompt in ["quiet", "3.14", "qwen", "what is qwen2.5"] {
+        assert!(resolve(&[prompt], &none).is_ok(), "{prompt}");
+    }
+}
+
+#[test]
 fn a_flag_beats_the_environment_which_beats_the_default() {
     let environment = Environment { threads: Some("3".into()), ..Environment::default() };
     assert_eq!(resolve(&["hi"], &environment).unwrap().compute.threads, 3);
@@ -53,8 +65,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
     let none = Environment::default();
-    for words in [["hi", "--quant", "q8_0"], ["hi", "--quant", "q4_k"], ["hi", "--adapter", "dir"]]
-    {
+    for words in [["hi", "--quant", "q8_0"], ["hi", "--quant", "q4_k"]] {
         let failure = resolve(&words, &none).unwrap_err();
         assert_eq!((failure.name, failure.code), ("not-built-yet", 2), "{words:?}");
     }

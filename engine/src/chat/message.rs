@@ -83,6 +83,25 @@ impl Message {
         self.fields.get("content").and_then(Value::as_str)
     }
 
+    /// The same turn with a content of text parts (`[{"type": "text", "text": ...}]`, as the OpenAI
+    /// interface has it) joined into one text, for templates that know no parts.
+    ///
+    /// # Errors
+    /// The type of the first part that is no text.
+    pub(super) fn with_joined_parts(&self) -> Result<Self, String> {
+        let Some(parts) = self.fields.get("content").and_then(Value::as_array) else {
+            return Ok(self.clone());
+        };
+        let mut text = String::new();
+        for part in parts {
+            match (part.get("type").and_then(Value::as_str), part.get("text")) {
+                (Some("text") | None, Some(Value::String(it))) => text.push_str(it),
+                (kind, _) => return Err(kind.unwrap_or("unknown").to_owned()),
+            }
+        }
+        Ok(self.clone().with("content", text.into()))
+    }
+
     /// Every field.
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields
@@ -104,6 +123,19 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("message 1 is not an object"), "{text}");
         assert!(text.contains("message 2 has no `role`"), "{text}");
+    }
+
+    #[test]
+    fn text_parts_become_one_text() {
+        let messages = Message::list(&json!([
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "c"},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
+        ]))
+        .unwrap();
+        assert_eq!(messages[0].with_joined_parts().unwrap().content(), Some("ab"));
+        assert_eq!(messages[1].with_joined_parts().unwrap(), messages[1]);
+        assert_eq!(messages[2].with_joined_parts().unwrap_err(), "image_url");
     }
 
     #[test]

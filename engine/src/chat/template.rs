@@ -154,13 +154,39 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions,
     ) -> Result<Rendered, ChatError> {
-        let request = self.request(messages, options);
+        let request = self.request(&self.readable(messages)?, options);
         match &self.isolation {
             Isolation::InProcess => request.render(),
             _ if known::contains(&self.source) => request.render(),
             Isolation::Child { program } => child::render(program, &request),
             Isolation::KnownOnly => Err(ChatError::Untrusted),
         }
+    }
+
+    /// The messages in the form that this template reads: most know a content that is one text.
+    fn readable(&self, messages: &[Message]) -> Result<Vec<Message>, ChatError> {
+        if self.loops_over_content() {
+            return Ok(messages.to_vec());
+        }
+        let joined = |(index, message): (usize, &Message)| {
+            message.with_joined_parts().map_err(|kind| {
+                ChatError::Messages(format!(
+                    "message {index} has a part of type `{kind}`, but this model reads text alone"
+                ))
+            })
+        };
+        messages.iter().enumerate().map(joined).collect()
+    }
+
+    /// Whether the source has a loop over the parts of a content.
+    fn loops_over_content(&self) -> bool {
+        self.source.split("{%").skip(1).any(|tag| {
+            let tag = tag.split("%}").next().unwrap_or_default();
+            let tag = tag.trim_start_matches(['-', '+']).trim_start();
+            tag.strip_prefix("for ")
+                .and_then(|it| it.split_once(" in "))
+                .is_some_and(|(_, list)| list.contains("content"))
+        })
     }
 
     fn request(&self, messages: &[Message], options: &RenderOptions) -> Request {

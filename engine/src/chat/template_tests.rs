@@ -127,3 +127,24 @@ fn unknown_templates_do_not_run_here() {
     let options = RenderOptions::on(jiff::civil::date(2026, 11, 20));
     assert_eq!(template.render(&[], &options).unwrap_err(), ChatError::Untrusted);
 }
+
+#[test]
+fn text_parts_reach_a_template_in_the_form_it_reads() {
+    let parts = Message::list(&json!([
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    ]))
+    .unwrap();
+    assert!(render("chatml", &parts).text().contains("ab"), "{}", render("chatml", &parts).text());
+
+    let looping = "{% for m in messages %}{%- for part in m['content'] %}[{{ part.text }}]\
+                   {% endfor %}{% endfor %}";
+    let options = RenderOptions::on(jiff::civil::date(2026, 11, 20));
+    let template =
+        ChatTemplate::new(looping, None, None).unwrap().with_isolation(Isolation::InProcess);
+    assert_eq!(template.render(&parts, &options).unwrap().text(), "[a][b]");
+
+    let image = Message::list(&json!([{"role": "user", "content": [{"type": "image_url"}]}]));
+    let template = ChatTemplate::new(known_source("chatml"), None, None).unwrap();
+    let error = template.render(&image.unwrap(), &options).unwrap_err().to_string();
+    assert!(error.contains("`image_url`"), "{error}");
+}

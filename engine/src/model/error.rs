@@ -51,6 +51,9 @@ pub enum ModelError {
     /// A cache of another model, adapter or rope regime.
     #[error("a cache filled under another model or adapter can't be continued")]
     CacheTag,
+    /// The caller wished no more.
+    #[error("the work was called off")]
+    Cancelled,
     /// NaN or infinity in the model's output.
     #[error("the model's output at position {position} is not finite")]
     NonFinite {
@@ -81,6 +84,7 @@ impl NamedError for ModelError {
             ModelError::TokenId { .. } => "token-out-of-range",
             ModelError::ContextOverflow { .. } => "context-overflow",
             ModelError::CacheTag => "cache-mismatch",
+            ModelError::Cancelled => "cancelled",
             ModelError::NonFinite { .. } => "numerics",
         }
     }

@@ -54,16 +54,44 @@ impl Decoder {
     /// # Errors
     /// A token outside the vocabulary, a cache of another tag, or what the arithmetic gives.
     pub fn hidden(&self, tokens: &[u32], pass: &mut Pass<'_>) -> Result<Tensor> {
+        self.hidden_unless(tokens, pass, &|| false)
+    }
+
+    /// The same, given up between two layers once `cancelled` says so.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`]; [`ModelError::Cancelled`].
+    pub fn hidden_unless(
+        &self,
+        tokens: &[u32],
+        pass: &mut Pass<'_>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Tensor> {
         self.check(pass)?;
         let rope = RopeTable::new(&self.spec.rope, pass.rows);
-        let mut x_td = self.embed.forward(tokens)?;
+        let mut x_td = self.embedded(tokens, pass)?;
         for (index, layer) in self.layers.iter().enumerate() {
+            if cancelled() {
+                return Err(ModelError::Cancelled.into());
+            }
             x_td = layer.forward(&x_td, index, &rope, pass)?;
         }
         for (cache, span) in pass.caches.iter_mut().zip(pass.rows.spans()) {
             cache.commit(span.start + span.len);
         }
         self.norm.forward(&x_td)
+    }
+
+    /// What the first layer sees of `tokens`, `[T]` to `[T, D]`.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or what the adapter gives.
+    pub fn embedded(&self, tokens: &[u32], pass: &Pass<'_>) -> Result<Tensor> {
+        let x_td = self.embed.forward(tokens)?;
+        match pass.adapter {
+            Some(adapter) => adapter.embed(tokens, x_td),
+            None => Ok(x_td),
+        }
     }
 
     /// Logits of chosen rows of a hidden state, `[R, D]` to `[R, V]`.

@@ -21,7 +21,7 @@ pub(super) fn values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> 
 }
 
 /// Calls `read` with the values of a contiguous float32 tensor on the processor.
-pub(super) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {

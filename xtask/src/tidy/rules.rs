@@ -111,9 +111,12 @@ pub fn ops_have_gradient_checks(files: &[SourceFile]) -> Vec<Problem> {
         .collect()
 }
 
-/// The name of the operation that a file holds, if it holds one.
+/// The name of the operation that a file holds, if it holds one. Of an operation in a folder that
+/// is `mod.rs`; the files beside it are parts.
 fn op_name(file: &SourceFile) -> Option<&str> {
-    file.path.strip_prefix("engine/src/ops/")?.strip_suffix(".rs").filter(|name| *name != "mod")
+    let path = file.path.strip_prefix("engine/src/ops/")?.strip_suffix(".rs")?;
+    let name = path.strip_suffix("/mod").unwrap_or(path);
+    (name != "mod" && !name.contains('/')).then_some(name)
 }
 
 /// Accelerators are chosen in a handful of files, so that no other code has two meanings.
@@ -204,6 +207,9 @@ mod tests {
         assert_eq!(broken(path, bare), ["engine/src/ops/rope.rs:1: op-reference"]);
         assert_eq!(broken(path, "//! A.\npub fn reference() {}\n"), CLEAN);
         assert_eq!(broken("engine/src/ops/mod.rs", "//! A.\n"), CLEAN);
+        let folder = "engine/src/ops/attend/mod.rs";
+        assert_eq!(broken(folder, bare), ["engine/src/ops/attend/mod.rs:1: op-reference"]);
+        assert_eq!(broken("engine/src/ops/attend/backward.rs", bare), CLEAN);
     }
 
     #[test]

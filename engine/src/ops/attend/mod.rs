@@ -4,6 +4,10 @@
 //! [`attend_whole`] takes whole sequences and can be differentiated. Both go through
 //! [`attend_row`], so training computes the bits that serving computes.
 
+mod backward;
+
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use minicrit_quant::{
     kernels::{
@@ -167,16 +171,14 @@ struct AttendWhole {
     rows: Rows,
 }
 
-impl AttendWhole {
-    /// A cache of one layer that holds one sequence.
-    fn cache_of(&self, range: std::ops::Range<usize>, k: &[f32], v: &[f32]) -> KvCache {
-        let tag = CacheTag { model: ModelId(0), adapter: None, rope: RopeRegime(0) };
-        let width = self.spec.heads.kv * self.spec.heads.dim;
-        let mut cache = KvCache::with_layers(self.spec.heads, 1, tag);
-        let at = range.start * width..range.end * width;
-        cache.append(0, 0, &k[at.clone()], &v[at]);
-        cache
-    }
+/// A cache of one layer that holds the sequence whose rows are `range`.
+fn cache_of(spec: AttendSpec, range: Range<usize>, k: &[f32], v: &[f32]) -> KvCache {
+    let tag = CacheTag { model: ModelId(0), adapter: None, rope: RopeRegime(0) };
+    let width = spec.heads.kv * spec.heads.dim;
+    let mut cache = KvCache::with_layers(spec.heads, 1, tag);
+    let at = range.start * width..range.end * width;
+    cache.append(0, 0, &k[at.clone()], &v[at]);
+    cache
 }
 
 impl CustomOp3 for AttendWhole {
@@ -199,7 +201,7 @@ impl CustomOp3 for AttendWhole {
         let width = self.spec.heads.query * self.spec.heads.dim;
         let mut out = vec![0.0; q.len()];
         for (span, range) in self.rows.ranges() {
-            let cache = self.cache_of(range.clone(), k, v);
+            let cache = cache_of(self.spec, range.clone(), k, v);
             let at = range.start * width..range.end * width;
             attend_span(self.spec, &q[at.clone()], span, &cache, 0, &mut out[at]);
         }
@@ -217,78 +219,11 @@ impl CustomOp3 for AttendWhole {
         if q.dtype() != DType::F32 {
             bail!("attend's backward pass needs float32");
         }
-        let (mut dq, mut dk, mut dv) =
-            (vec![0.0; q.elem_count()], vec![0.0; k.elem_count()], vec![0.0; v.elem_count()]);
         let all = |x: &Tensor| with_values(x, <[f32]>::to_vec);
         let (qs, ks, vs, out, g) = (all(q)?, all(k)?, all(v)?, all(res)?, all(grad)?);
-        for (_, range) in self.rows.ranges() {
-            let inputs = Inputs { q: &qs, k: &ks, v: &vs, out: &out, grad: &g };
-            let cache = self.cache_of(range.clone(), &ks, &vs);
-            for head in 0..self.spec.heads.query {
-                let mut grads = Grads { q: &mut dq, k: &mut dk, v: &mut dv };
-                self.head_backward(range.clone(), head, &cache, &inputs, &mut grads);
-            }
-        }
+        let inputs = backward::Inputs { q: &qs, k: &ks, v: &vs, out: &out, grad: &g };
+        let [dq, dk, dv] = backward::gradients(self.spec, &self.rows, &inputs);
         let like = |values, x: &Tensor| Tensor::from_vec(values, x.shape(), x.device()).map(Some);
         Ok((like(dq, q)?, like(dk, k)?, like(dv, v)?))
     }
-}
-
-struct Inputs<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    out: &'a [f32],
-    grad: &'a [f32],
-}
-
-struct Grads<'a> {
-    q: &'a mut [f32],
-    k: &'a mut [f32],
-    v: &'a mut [f32],
-}
-
-impl AttendWhole {
-    /// One head of one sequence, with the weights recomputed from the row's log-sum-exp
-    /// (Dao et al. 2022): `ds = p · (g·v - g·out)`, `dq = Σ ds k`, `dk = Σ ds q`, `dv = Σ p g`.
-    fn head_backward(
-        &self,
-        range: std::ops::Range<usize>,
-        head: usize,
-        cache: &KvCache,
-        inputs: &Inputs<'_>,
-        grads: &mut Grads<'_>,
-    ) {
-        let Heads { query, kv, dim } = self.spec.heads;
-        let kv_head = head * kv / query;
-        let q_at = |t: usize| (t * query + head) * dim..(t * query + head + 1) * dim;
-        let kv_at = |t: usize| (t * kv + kv_head) * dim..(t * kv + kv_head + 1) * dim;
-        let chunks = cache.head_chunks(0, kv_head);
-        let mut scratch = vec![0.0; dim];
-        let scale = self.spec.scale();
-        for (position, t) in range.clone().enumerate() {
-            let visible = self.spec.visible(position);
-            let q = &inputs.q[q_at(t)];
-            let g = &inputs.grad[q_at(t)];
-            let log_sum = attend_row(Level::detected(), q, &chunks, visible, &mut scratch);
-            let along = dot(g, &inputs.out[q_at(t)]);
-            for j in visible.first..=visible.last {
-                let at = kv_at(range.start + j);
-                let k = &inputs.k[at.clone()];
-                let p = (scale * dot(q, k) - log_sum).exp();
-                let ds = p * (dot(g, &inputs.v[at.clone()]) - along) * scale;
-                add(&mut grads.q[q_at(t)], ds, k);
-                add(&mut grads.k[at.clone()], ds, q);
-                add(&mut grads.v[at], p, g);
-            }
-        }
-    }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-fn add(into: &mut [f32], factor: f32, x: &[f32]) {
-    into.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x);
 }

@@ -1,0 +1,69 @@
+//! From what a user calls an adapter to a loaded one.
+
+use std::path::{Path, PathBuf};
+
+use minicrit_engine::model::Decoder;
+use minicrit_lora::{LoraError, lora::Lora, peft};
+
+use crate::errors::Failure;
+
+/// An adapter's folder, and how much of its change is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterRef {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Factor on the change.
+    pub scale: f32,
+}
+
+impl AdapterRef {
+    /// What `DIR[:SCALE]` names. A folder whose own name ends like a scale is meant as it is.
+    ///
+    /// # Errors
+    /// A scale that is no number, or zero.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let whole = || Self { dir: text.into(), scale: 1.0 };
+        if Path::new(text).exists() {
+            return Ok(whole());
+        }
+        let Some((dir, scale)) = text.rsplit_once(':') else { return Ok(whole()) };
+        match scale.parse::<f32>() {
+            Ok(scale) if scale.is_finite() && scale != 0.0 => Ok(Self { dir: dir.into(), scale }),
+            // On Windows a path may hold a colon; elsewhere this is a scale that is none.
+            Err(_) if cfg!(windows) => Ok(whole()),
+            _ => {
+                let message = format!("an adapter's scale must be a number other than 0: `{text}`");
+                Err(Failure::usage("bad-adapter-scale", message).hint("write DIR or DIR:0.5"))
+            }
+        }
+    }
+
+    /// Loads it for `decoder`.
+    ///
+    /// # Errors
+    /// No adapter there; one that does not fit the model; one that changes nothing.
+    pub fn load(&self, decoder: &Decoder) -> Result<Lora, LoraError> {
+        let lora = peft::open(&self.dir, decoder)?;
+        if lora.is_without_effect()? {
+            return Err(LoraError::NoEffect { origin: self.dir.display().to_string() });
+        }
+        lora.scaled(self.scale)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_may_follow_a_folder() {
+        let of = |text: &str| AdapterRef::parse(text).map(|it| (it.dir, it.scale));
+        assert_eq!(of("a/b").unwrap(), ("a/b".into(), 1.0));
+        assert_eq!(of("a/b:0.5").unwrap(), ("a/b".into(), 0.5));
+        assert_eq!(of("a/b:-2").unwrap(), ("a/b".into(), -2.0));
+        for text in ["a:0", "a:x", "a:inf", "a:"] {
+            assert_eq!(of(text).unwrap_err().name, "bad-adapter-scale", "{text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The one error of this crate.
+
+use std::path::PathBuf;
+
+use minicrit_engine::NamedError;
+
+/// Most problems that a message lists.
+const MAX_LISTED: usize = 20;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoraError {
+    /// A file of an adapter or a run that can't be read or written.
+    #[error("can't {verb} `{}`: {source}", path.display())]
+    File {
+        /// `read` or `write`.
+        verb: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A folder that holds no adapter.
+    #[error("`{}` holds no adapter: `{missing}` is missing", path.display())]
+    NoAdapter {
+        /// The folder.
+        path: PathBuf,
+        /// The file that every adapter has.
+        missing: &'static str,
+    },
+    /// An adapter_config.json that can't be, or asks for what is not supported.
+    #[error("`{}` does not describe an adapter that can be used: {}", path.display(), listed(problems))]
+    AdapterConfig {
+        /// The file.
+        path: PathBuf,
+        /// Every problem.
+        problems: Vec<String>,
+    },
+    /// Tensors of an adapter that do not fit its config or the model.
+    #[error("the tensors of `{origin}` do not fit: {}", listed(problems))]
+    AdapterTensors {
+        /// The file or folder.
+        origin: String,
+        /// Every missing, unused or misshapen tensor.
+        problems: Vec<String>,
+    },
+    /// An adapter that was trained on another base.
+    #[error("the adapter `{origin}` was trained on another base than this model: {what}")]
+    OtherBase {
+        /// The folder.
+        origin: String,
+        /// What differs.
+        what: String,
+    },
+    /// An adapter that changes nothing.
+    #[error("the adapter `{origin}` moves no logit: all its changes are zero")]
+    NoEffect {
+        /// The folder.
+        origin: String,
+    },
+    /// Modules to train that this model does not have.
+    #[error("bad choice of modules to train: {what}")]
+    Targets {
+        /// What and where.
+        what: String,
+    },
+    /// A setting of the trainer that makes no sense.
+    #[error("{what}: `{setting}`")]
+    Setting {
+        /// The flag or field.
+        setting: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A loss or gradient that is not finite.
+    #[error("the {what} of step {step} is not finite; lines of the data: {lines}")]
+    NonFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Step, from 1.
+        step: u64,
+        /// Lines of the examples.
+        lines: String,
+    },
+    /// A checkpoint of another run.
+    #[error("can't resume from `{}`: {}", path.display(), listed(problems))]
+    Resume {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        problems: Vec<String>,
+    },
+    /// The engine's errors.
+    #[error(transparent)]
+    Engine(#[from] minicrit_engine::Error),
+    /// Stored weights.
+    #[error(transparent)]
+    Quant(#[from] minicrit_quant::Error),
+    /// Tensor arithmetic.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+fn listed(problems: &[String]) -> String {
+    let mut text = String::new();
+    for problem in problems.iter().take(MAX_LISTED) {
+        text.push_str("\n  ");
+        text.push_str(problem);
+    }
+    if problems.len() > MAX_LISTED {
+        text.push_str(&format!("\n  and {} more", problems.len() - MAX_LISTED));
+    }
+    text
+}
+
+impl LoraError {
+    pub(crate) fn file(verb: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::File { verb, path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn setting(setting: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Setting { setting: setting.into(), what: what.into() }
+    }
+}
+
+impl From<minicrit_engine::source::SourceError> for LoraError {
+    fn from(error: minicrit_engine::source::SourceError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<minicrit_engine::model::ModelError> for LoraError {
+    fn from(error: minicrit_engine::model::ModelError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl NamedError for LoraError {
+    fn name(&self) -> &'static str {
+        use std::io::ErrorKind;
+        match self {
+            LoraError::File { source, .. } => match source.kind() {
+                ErrorKind::NotFound => "file-not-found",
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "no-space",
+                _ => "file",
+            },
+            LoraError::NoAdapter { .. } => "adapter-not-found",
+            LoraError::AdapterConfig { .. } => "bad-adapter-config",
+            LoraError::AdapterTensors { .. } => "bad-adapter",
+            LoraError::OtherBase { .. } => "wrong-base",
+            LoraError::NoEffect { .. } => "adapter-without-effect",
+            LoraError::Targets { .. } => "bad-targets",
+            LoraError::Setting { .. } => "bad-setting",
+            LoraError::NonFinite { .. } => "numerics",
+            LoraError::Resume { .. } => "bad-resume",
+            LoraError::Engine(it) => it.name(),
+            LoraError::Quant(_) => "weights",
+            LoraError::Tensor(_) => "tensor",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            LoraError::NoAdapter { .. } => {
+                "pass a folder with adapter_config.json and adapter_model.safetensors, as PEFT and \
+                 minicrit finetune write them"
+            }
+            LoraError::AdapterConfig { .. } => {
+                "save the adapter again as plain LoRA, rsLoRA or DoRA"
+            }
+            LoraError::AdapterTensors { .. } | LoraError::OtherBase { .. } => {
+                "run the model that the adapter was trained on, named in its adapter_config.json"
+            }
+            LoraError::NoEffect { .. } => {
+                "train it (minicrit finetune), or run the model without --adapter"
+            }
+            LoraError::Targets { .. } => {
+                "pass --target-modules all-linear, names such as q_proj,v_proj, or a regular \
+                 expression of the whole path"
+            }
+            LoraError::NonFinite { .. } => {
+                "lower --lr, keep --clip 1.0, and look at the named lines of the data"
+            }
+            LoraError::Resume { .. } => {
+                "pass the data and settings of the interrupted run, or train into a new --output"
+            }
+            LoraError::Engine(it) => return it.hint(),
+            _ => return None,
+        };
+        Some(hint.into())
+    }
+}
