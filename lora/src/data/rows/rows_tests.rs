@@ -1,3 +1,5 @@
+//! Rows of every format, good and bad.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
