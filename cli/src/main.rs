@@ -12,11 +12,11 @@ mod printer;
 mod signals;
 
 mod adapter;
-mod atomic_file;
 mod data_folder;
 mod memory;
 mod model;
 mod prompt;
+mod training_data;
 
 mod answer;
 mod chat_loop;

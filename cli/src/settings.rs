@@ -4,6 +4,7 @@
 //! Each `resolve` takes its raw struct apart by name, so that a flag that nobody reads does not
 //! compile.
 
+mod finetune;
 mod run;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::{
     model::ModelRef,
 };
 
+pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
@@ -45,13 +47,18 @@ impl Compute {
         let ComputeArgs { threads, chunk, ctx, quant, adapter } = args;
         let quantize = packed_kind(&quant)?;
         let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
-        let threads = match (threads, &environment.threads) {
-            (Some(flag), _) => flag as usize,
-            (None, Some(text)) => threads_of(text)?,
-            (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
-        };
+        let threads = self::threads(threads, environment)?;
         let context = ctx.map(|it| it as usize);
         Ok(Self { threads, chunk: chunk as usize, context, quantize, adapter })
+    }
+}
+
+/// Worker threads: the flag's, else the environment's, else the cores of this process.
+fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
+    match (flag, &environment.threads) {
+        (Some(flag), _) => Ok(flag as usize),
+        (None, Some(text)) => threads_of(text),
+        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
     }
 }
 

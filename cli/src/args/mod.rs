@@ -2,6 +2,7 @@
 
 mod bench;
 mod compute;
+mod finetune;
 mod run;
 pub mod sampling;
 mod score;
@@ -10,6 +11,10 @@ mod tokenize;
 
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
+pub use finetune::{
+    AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
+    PreferenceArgs, SchedulerArg, Switch,
+};
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;
@@ -66,6 +71,8 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Describe a model: architecture, size, formats, template
     Show(ShowArgs),
+    /// Train an adapter, or a whole model, on your data
+    Finetune(Box<FinetuneArgs>),
     /// Measure speed and memory of a model on this machine
     Bench(BenchArgs),
     /// List the models that minicrit knows by name

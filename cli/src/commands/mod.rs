@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod doctor;
+mod finetune;
 mod list;
 mod run;
 mod score;
@@ -22,7 +23,8 @@ use crate::{
     errors::Failure,
     printer,
     settings::{
-        BenchSettings, Compute, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
+        BenchSettings, Compute, FinetuneSettings, RunSettings, ScoreSettings, TokenizeSettings,
+        model_or_default,
     },
 };
 
@@ -76,6 +78,10 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         Command::Bench(args) => {
             let settings = BenchSettings::resolve(args, environment, registry)?;
             with_threads(&settings.compute, || bench::bench(&settings))
+        }
+        Command::Finetune(args) => {
+            let settings = FinetuneSettings::resolve(*args, environment, registry)?;
+            with_threads(&settings.compute, || finetune::finetune(&settings))
         }
         Command::List(args::ListArgs { json }) => list::list(registry, json),
         Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(registry, environment, json),
