@@ -359,3 +359,21 @@ fn what_would_be_trained_is_shown_and_estimated() {
     }
     assert!(!output.exists(), "nothing is written");
 }
+
+#[test]
+fn an_adapter_knows_its_base() {
+    let dir = tempfile::tempdir().unwrap();
+    finetune("sft.jsonl", dir.path(), &["--iters", "2"]);
+    let (model, adapter) = (text(&fixtures_dir().join("llama")), text(dir.path()));
+    let words = ["score", &model, "--text", "a claim", "--json", "--adapter", &adapter];
+    let with = finished(minicrit(&words).output().unwrap());
+    let without = finished(minicrit(&words[..5]).output().unwrap());
+    assert_ne!(with["logprobs"], without["logprobs"]);
+    let receipt = dir.path().join("minicrit.json");
+    let mut value = read_json(&receipt);
+    value["made_of"]["base_fingerprint"] = "another".into();
+    std::fs::write(&receipt, value.to_string()).unwrap();
+    let output = minicrit(&words).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("error[wrong-base]"), "{stderr}");
+}

@@ -73,7 +73,7 @@ pub enum Before {
 #[allow(missing_docs)]
 pub enum Trained {
     /// A new adapter; `layers` is resolved when the model is known.
-    Fresh { config: AdapterConfig, layers: Option<Layers>, b_rate: f64 },
+    Fresh { config: Box<AdapterConfig>, layers: Option<Layers>, b_rate: f64 },
     /// An adapter that exists.
     Continued { dir: PathBuf, b_rate: f64 },
     /// All weights.
@@ -328,7 +328,7 @@ fn trained_of(args: AdapterArgs) -> Result<Trained, Failure> {
         base_name: None,
     };
     let layers = layers.map(|it| layers_of(&it)).transpose()?;
-    Ok(Trained::Fresh { config, layers, b_rate })
+    Ok(Trained::Fresh { config: Box::new(config), layers, b_rate })
 }
 
 fn table<T>(

@@ -19,7 +19,7 @@ use std::{
 pub use self::{
     checkpoint::{Identity, newest},
     log::LogEntry,
-    receipt::{RECEIPT_FILE, Receipt, read_receipt},
+    receipt::{RECEIPT_FILE, Receipt, check_base, read_receipt},
     result::Form,
 };
 use crate::{

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use minicrit_engine::model::Decoder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Best, Identity};
-use crate::{LoraError, Result, trainer::Trainer};
+use crate::{LoraError, Result, fingerprint::fingerprint, trainer::Trainer};
 
 /// The receipt's name in an adapter's folder.
 pub const RECEIPT_FILE: &str = "minicrit.json";
@@ -90,4 +91,21 @@ pub fn read_receipt(folder: &Path) -> Result<Option<Receipt>> {
     }
     let text = std::fs::read(&path).map_err(|it| LoraError::file("read", &path, it))?;
     serde_json::from_slice(&text).map(Some).map_err(|it| bad(it.to_string()))
+}
+
+/// Refuses an adapter whose receipt names another base than `decoder`. An adapter without receipt
+/// says nothing about its base.
+///
+/// # Errors
+/// `wrong-base`, or a receipt that can't be read.
+pub fn check_base(folder: &Path, decoder: &Decoder) -> Result<()> {
+    let Some(receipt) = read_receipt(folder)? else { return Ok(()) };
+    let Some(trained_on) = receipt.made_of.get("base_fingerprint") else { return Ok(()) };
+    let found = fingerprint(decoder)?;
+    if *trained_on == found {
+        return Ok(());
+    }
+    let name = receipt.made_of.get("base").map_or("a base without name", String::as_str);
+    let what = format!("`{name}`, whose norms hash to {trained_on}, here to {found}");
+    Err(LoraError::OtherBase { origin: folder.display().to_string(), what })
 }

@@ -25,7 +25,7 @@ const BEST_FOLDER: &str = "best";
 /// What is written.
 pub enum Form {
     /// An adapter in PEFT's format.
-    Adapter(AdapterConfig),
+    Adapter(Box<AdapterConfig>),
     /// A whole model in Hugging Face's format; all but the weights is taken from these files.
     Model(Box<ModelFiles>),
 }

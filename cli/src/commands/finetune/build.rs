@@ -17,7 +17,7 @@ use minicrit_lora::{
     fingerprint::fingerprint,
     lora::Lora,
     peft,
-    run::{Form, Identity},
+    run::{Form, Identity, check_base},
     trainer::{Learner, ReferenceLogProbs, TrainingData},
     weights,
 };
@@ -264,7 +264,7 @@ fn learner(
     let bytes = decoder.weight_bytes() as u64;
     let (learner, mut config) = adapter(settings, &decoder, identity)?;
     config.base_name = Some(base_name(settings));
-    Ok((learner, Form::Adapter(config), bytes))
+    Ok((learner, Form::Adapter(Box::new(config)), bytes))
 }
 
 fn adapter(
@@ -281,6 +281,7 @@ fn adapter(
             }
             config.dropout = f64::from(settings.optimizer.dropout);
             let lora = peft::open(dir, decoder)?;
+            check_base(dir, decoder)?;
             let bytes = peft::safetensors_bytes(&lora.tensors())?;
             identity.set("adapter", peft::config_json(&config).replace(['\n', ' '], ""));
             identity.set("init_adapter", blake3::hash(&bytes).to_hex());
@@ -291,7 +292,7 @@ fn adapter(
             Ok((learner, config))
         }
         Trained::Fresh { config, layers, b_rate } => {
-            let mut config = config.clone();
+            let mut config = config.as_ref().clone();
             let count = decoder.spec.num_layers();
             config.excluded.layers = match layers {
                 Some(Layers::Last(last)) => Some((count.saturating_sub(*last)..count).collect()),

@@ -98,7 +98,8 @@ fn train(
     let Built { learner, data, valid, form, mut identity, notes, .. } = built;
     notes.iter().for_each(|it| printer::note(it));
     let training = training_settings(settings, &plan);
-    identity.set("settings", format!("{training:?} {plan:?}"));
+    let Plan { eval_every, patience, .. } = plan;
+    identity.set("settings", format!("{training:?} {eval_every:?} {patience:?}"));
     identity.set("shuffle", settings.shuffle);
     // The first Ctrl-C ends the step and saves; the second one ends the program.
     let answering = signals::Answering::begin();
