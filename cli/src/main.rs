@@ -9,10 +9,17 @@ mod settings;
 
 mod errors;
 mod printer;
+mod pull_bars;
 mod signals;
 
 mod adapter;
+<<<<<<< HEAD
+=======
+mod catalog;
+mod config_folder;
+>>>>>>> main
 mod data_folder;
+mod fetch;
 mod memory;
 mod model;
 mod prompt;

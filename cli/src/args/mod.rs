@@ -2,7 +2,11 @@
 
 mod bench;
 mod compute;
+<<<<<<< HEAD
 mod finetune;
+=======
+mod pull;
+>>>>>>> main
 mod run;
 pub mod sampling;
 mod score;
@@ -11,10 +15,14 @@ mod tokenize;
 
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
+<<<<<<< HEAD
 pub use finetune::{
     AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
     PreferenceArgs, SchedulerArg, Switch,
 };
+=======
+pub use pull::{PullArgs, PullWhen};
+>>>>>>> main
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;
@@ -75,6 +83,8 @@ pub enum Command {
     Finetune(Box<FinetuneArgs>),
     /// Measure speed and memory of a model on this machine
     Bench(BenchArgs),
+    /// Fetch a model from the hub
+    Pull(PullArgs),
     /// List the models that minicrit knows by name
     #[command(visible_alias = "ls")]
     List(ListArgs),
