@@ -13,11 +13,8 @@ mod pull_bars;
 mod signals;
 
 mod adapter;
-<<<<<<< HEAD
-=======
 mod catalog;
 mod config_folder;
->>>>>>> main
 mod data_folder;
 mod fetch;
 mod memory;

@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-//! The model library: verified downloads, the shared cache, and what is installed.
-
-pub mod atomic_file;
-=======
 //! The model library: verified downloads from a hub, the cache they live in, what is installed.
 //!
 //! Top to bottom: a [`reference::Reference`] names a repository; [`cache`] says where its files lie
@@ -26,4 +21,3 @@ pub use pull::pull;
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
->>>>>>> main

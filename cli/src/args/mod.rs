@@ -2,11 +2,8 @@
 
 mod bench;
 mod compute;
-<<<<<<< HEAD
 mod finetune;
-=======
 mod pull;
->>>>>>> main
 mod run;
 pub mod sampling;
 mod score;
@@ -15,14 +12,11 @@ mod tokenize;
 
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
-<<<<<<< HEAD
 pub use finetune::{
     AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
     PreferenceArgs, SchedulerArg, Switch,
 };
-=======
 pub use pull::{PullArgs, PullWhen};
->>>>>>> main
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;

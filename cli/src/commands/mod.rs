@@ -27,12 +27,8 @@ use crate::{
     model::ModelRef,
     printer,
     settings::{
-<<<<<<< HEAD
-        BenchSettings, Compute, FinetuneSettings, RunSettings, ScoreSettings, TokenizeSettings,
-=======
-        BenchSettings, Compute, RunSettings, ScoreSettings, Talk, TokenizeSettings,
->>>>>>> main
-        model_or_default,
+        BenchSettings, Compute, FinetuneSettings, RunSettings, ScoreSettings, Talk,
+        TokenizeSettings, model_or_default,
     },
 };
 
@@ -94,18 +90,13 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             fetch_if_asked(&settings.model, &settings.compute, environment)?;
             with_threads(&settings.compute, || bench::bench(&settings))
         }
-<<<<<<< HEAD
         Command::Finetune(args) => {
-            let settings = FinetuneSettings::resolve(*args, environment, registry)?;
+            let settings = FinetuneSettings::resolve(*args, environment, catalog)?;
             with_threads(&settings.compute, || finetune::finetune(&settings))
         }
-        Command::List(args::ListArgs { json }) => list::list(registry, json),
-        Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(registry, environment, json),
-=======
         Command::Pull(args) => pull::pull(&args, catalog, environment),
         Command::List(args::ListArgs { json }) => list::list(catalog, json),
         Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(catalog, environment, json),
->>>>>>> main
         Command::Completions { shell } => completions::completions(shell),
         Command::RenderTemplate => {
             chat::render_child(io::stdin().lock(), io::stdout().lock())?;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use minicrit_engine::registry::Registry;
 use minicrit_lora::{
     data::{self, DataFile, Task},
     losses::{Kto, PairLoss},
@@ -19,6 +18,7 @@ use crate::{
         AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
         PreferenceArgs, SchedulerArg, Switch,
     },
+    catalog::Catalog,
     env::Environment,
     errors::Failure,
     model::ModelRef,
@@ -123,7 +123,7 @@ impl FinetuneSettings {
     pub fn resolve(
         args: FinetuneArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> anyhow::Result<Self> {
         let FinetuneArgs {
             model,
@@ -179,7 +179,7 @@ impl FinetuneSettings {
         let CourseArgs { save_every, keep, resume, eval_every, patience, eval_before_after } =
             course;
         Ok(Self {
-            model: model_or_default(model, environment, registry)?,
+            model: model_or_default(model, environment, catalog)?,
             files: data::data_files(&data, valid.as_deref())?,
             valid_split: within("--valid-split", valid_split.unwrap_or(0.0), 0.0, 0.9)?,
             output,
@@ -208,6 +208,7 @@ impl FinetuneSettings {
                 context: None,
                 quantize: base,
                 adapter: None,
+                pull: None,
             },
             trained,
             base,
