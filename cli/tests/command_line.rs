@@ -45,8 +45,18 @@ fn nothing_typed_prints_the_short_help() {
 #[test]
 fn help_texts() {
     check("help", &["--help"]);
-    let commands =
-        ["run", "score", "tokenize", "show", "bench", "pull", "list", "doctor", "completions"];
+    let commands = [
+        "run",
+        "score",
+        "tokenize",
+        "show",
+        "bench",
+        "finetune",
+        "pull",
+        "list",
+        "doctor",
+        "completions",
+    ];
     for command in commands {
         check(&format!("help_{command}"), &[command, "--help"]);
     }

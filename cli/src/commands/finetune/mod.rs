@@ -128,8 +128,7 @@ fn train(
     let outcome = outcome?;
     let (steps, early) = match outcome {
         Outcome::Finished { steps, early } => (steps, early),
-        Outcome::Interrupted { checkpoint } => {
-            printer::note(&format!("saved {}", checkpoint.display()));
+        Outcome::Interrupted { .. } => {
             printer::note(&format!("go on with: {}", resume_command()));
             return Ok(Status::Interrupted);
         }
