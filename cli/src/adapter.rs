@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use minicrit_critic::versions::Versions;
 use minicrit_engine::model::Decoder;
-use minicrit_lora::{LoraError, lora::Lora, peft};
+use minicrit_lora::{LoraError, lora::Lora, peft, run};
 
 use crate::{data_folder, env::Environment, errors::Failure};
 
@@ -62,6 +62,7 @@ impl AdapterRef {
     /// No adapter there; one that does not fit the model; one that changes nothing.
     pub fn load(&self, decoder: &Decoder) -> Result<Lora, LoraError> {
         let lora = peft::open(&self.dir, decoder)?;
+        run::check_base(&self.dir, decoder)?;
         if lora.is_without_effect()? {
             return Err(LoraError::NoEffect { origin: self.dir.display().to_string() });
         }

@@ -22,6 +22,7 @@ mod journal;
 mod memory;
 mod model;
 mod prompt;
+mod training_data;
 
 mod answer;
 mod chat_loop;

@@ -5,6 +5,7 @@
 //! compile.
 
 mod critic;
+mod finetune;
 mod quantize;
 mod run;
 
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
+pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
 pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
@@ -71,6 +73,15 @@ impl Compute {
         let threads = self::threads(threads, environment)?;
         let context = ctx.map(|it| it as usize);
         Ok(Self { threads, chunk: chunk as usize, context, quantize, pull, adapter })
+    }
+}
+
+/// Worker threads: the flag's, else the environment's, else the cores of this process.
+fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
+    match (flag, &environment.threads) {
+        (Some(flag), _) => Ok(flag as usize),
+        (None, Some(text)) => threads_of(text),
+        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
     }
 }
 

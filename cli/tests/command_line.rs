@@ -61,6 +61,7 @@ fn help_texts() {
         "cache",
         "audit",
         "config",
+        "finetune",
         "doctor",
         "completions",
     ];

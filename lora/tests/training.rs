@@ -6,14 +6,14 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use candle_core::{Device, Tensor};
 use minicrit_engine::{
-    arch,
+    NamedError, arch,
     load::load_decoder,
     sequence::Sequence,
     source::{ModelFiles, safetensors},
 };
 use minicrit_lora::{
-    data::{Dataset, PreferenceExample, SupervisedExample},
-    losses::PairLoss,
+    data::{Dataset, LabelledExample, PreferenceExample, SupervisedExample},
+    losses::{Kto, PairLoss},
     optimizer::AdamW,
     peft,
     schedule::{Decay, Schedule},
@@ -226,4 +226,94 @@ fn preference_training_follows_trl() {
 #[test]
 fn full_training_follows_pytorch() {
     follow("full_ft");
+}
+
+/// A fresh run of the tiny llama with the given method and data.
+fn fresh(method: Method, data: TrainingData) -> Trainer {
+    let files = ModelFiles::open(&Fixture::open("llama").dir).unwrap();
+    let learner = learner("sft_lora", &files);
+    let reference = match method.needs_reference() {
+        true => ReferenceLogProbs::compute(&learner, &data, 4, &mut |_| true).unwrap().unwrap(),
+        false => ReferenceLogProbs::default(),
+    };
+    let schedule =
+        Schedule { peak: 5e-3, decay: Decay::Constant, warmup: 0, total: 30, floor: 0.0 };
+    let settings = TrainingSettings {
+        method,
+        batch_size: 8,
+        grad_accum: 1,
+        schedule,
+        optimizer: AdamW::default(),
+        clip: None,
+        seed: 0,
+        dropout: 0.0,
+    };
+    let order = Order::singles(data.len(), None, None);
+    Trainer::new(learner, settings, data, order, reference)
+}
+
+#[test]
+fn every_loss_falls() {
+    let pairs = [
+        PairLoss::Sigmoid { beta: 0.1, label_smoothing: 0.05 },
+        PairLoss::Ipo { beta: 0.1 },
+        PairLoss::Hinge { beta: 0.1 },
+        PairLoss::Orpo { lambda: 0.1 },
+        PairLoss::SimPo { beta: 2.0, gamma: 1.0 },
+    ];
+    let mut runs: Vec<(Method, TrainingData)> =
+        pairs.map(|it| (Method::Pairs(it), TrainingData::Preference(preference()))).into();
+    let pairs = preference();
+    let labelled = pairs.examples().iter().flat_map(|it| {
+        [(&it.chosen, true), (&it.rejected, false)].map(|(answer, desirable)| LabelledExample {
+            answer: answer.clone(),
+            prompt_len: it.prompt_len,
+            desirable,
+        })
+    });
+    let labelled = TrainingData::Labelled(Dataset::new(labelled.collect(), &[]));
+    let kto = Kto { beta: 0.1, desirable: 1.0, undesirable: 1.0 };
+    runs.push((Method::Kto(kto), labelled));
+    for (method, data) in runs {
+        let mut trainer = fresh(method, data);
+        let losses: Vec<f64> = (0..12).map(|_| trainer.step().unwrap().loss).collect();
+        assert!(losses[11] < 0.7 * losses[0], "{method:?}: {losses:?}");
+    }
+}
+
+#[test]
+fn every_parameter_moves_and_the_base_does_not() {
+    let mut trainer = fresh(Method::Sft, TrainingData::Supervised(supervised()));
+    let values = |it: &Trainer| -> Vec<Vec<f32>> {
+        it.learner.params().iter().map(|it| it.values().unwrap()).collect()
+    };
+    let base = |it: &Trainer| {
+        let layer = &it.learner.decoder.layers[0].attention.q;
+        layer.weight().unwrap().dequantize_rows(0..4).unwrap()
+    };
+    let (before, base_before) = (values(&trainer), base(&trainer));
+    trainer.step().unwrap();
+    trainer.step().unwrap();
+    for ((param, before), after) in
+        trainer.learner.params().iter().zip(&before).zip(values(&trainer))
+    {
+        assert!(*before != after, "{} did not move", param.name);
+    }
+    assert_eq!(base(&trainer), base_before);
+}
+
+#[test]
+fn a_value_that_is_not_finite_stops_before_the_update() {
+    let mut trainer = fresh(Method::Sft, TrainingData::Supervised(supervised()));
+    let param = &trainer.learner.params()[0];
+    let mut values = param.values().unwrap();
+    values[0] = f32::NAN;
+    param.set(values).unwrap();
+    let other = trainer.learner.params()[1].values().unwrap();
+    let error = trainer.step().expect_err("NaN");
+    assert_eq!(error.name(), "numerics");
+    let text = error.to_string();
+    assert!(text.contains("step 1") && text.contains("1, 2, 3, 4, 5, 6, 7, 8"), "{text}");
+    assert_eq!(trainer.learner.params()[1].values().unwrap(), other);
+    assert_eq!(trainer.steps_done(), 0);
 }

@@ -7,8 +7,9 @@ mod critic_data;
 mod critique;
 mod data;
 mod eval;
-mod model_data;
+mod finetune;
 mod library;
+mod model_data;
 mod pull;
 mod quantize;
 mod run;
@@ -26,10 +27,15 @@ pub use critic_data::{
 pub use critique::{CriticArgs, CritiqueArgs};
 pub use data::{DataArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
-pub use model_data::{ImproveArgs, PairsArgs, ScoringArgs};
+pub use finetune::{
+    AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
+    PreferenceArgs, SchedulerArg, Switch,
+};
 pub use library::{
     AuditArgs, AuditCommand, CacheArgs, CacheCommand, ConfigArgs, ConfigCommand, CopyArgs,
     CreateArgs, RemoveArgs, VerifyArgs,
+};
+pub use model_data::{ImproveArgs, PairsArgs, ScoringArgs};
 pub use pull::{PullArgs, PullWhen};
 pub use quantize::QuantizeArgs;
 pub use run::RunArgs;
@@ -97,6 +103,8 @@ pub enum Command {
     Tokenize(TokenizeArgs),
     /// Describe a model: architecture, size, formats, template
     Show(ShowArgs),
+    /// Train an adapter, or a whole model, on your data
+    Finetune(Box<FinetuneArgs>),
     /// Measure speed and memory of a model on this machine
     Bench(BenchArgs),
     /// Write a model in a smaller format, and measure what that costs

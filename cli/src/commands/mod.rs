@@ -7,6 +7,7 @@ mod critic_data;
 mod critique;
 mod doctor;
 mod eval;
+mod finetune;
 mod library;
 mod list;
 mod model_data;
@@ -36,8 +37,8 @@ use crate::{
     model::ModelRef,
     printer,
     settings::{
-        BenchSettings, Compute, CritiqueSettings, EvalSettings, QuantizeSettings, RunSettings,
-        ScoreSettings, Talk, TokenizeSettings, model_or_default,
+        BenchSettings, Compute, CritiqueSettings, EvalSettings, FinetuneSettings, QuantizeSettings,
+        RunSettings, ScoreSettings, Talk, TokenizeSettings, model_or_default,
     },
 };
 
@@ -135,6 +136,10 @@ pub fn execute(
         Command::Quantize(args) => {
             let settings = QuantizeSettings::resolve(*args, environment, catalog)?;
             with_threads(settings.threads, || quantize::quantize(&settings))
+        }
+        Command::Finetune(args) => {
+            let settings = FinetuneSettings::resolve(*args, environment, catalog)?;
+            with_threads(settings.compute.threads, || finetune::finetune(&settings))
         }
         Command::Pull(args) => pull::pull(&args, catalog, environment),
         Command::List(args::ListArgs { available: true, json }) => list::available(catalog, json),

@@ -80,6 +80,16 @@ impl Rendered {
         &self.control_spans
     }
 
+    /// A part of the text with the control tokens that lie wholly inside of it; `range` must not
+    /// cut a character.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let inside = |span: &&Range<usize>| range.start <= span.start && span.end <= range.end;
+        let moved = |span: &Range<usize>| span.start - range.start..span.end - range.start;
+        let control_spans = self.control_spans.iter().filter(inside).map(moved).collect();
+        Self { text: self.text[range.clone()].to_owned(), control_spans }
+    }
+
     /// Whether the ranges are ranges of the text.
     pub(super) fn is_sound(&self) -> bool {
         let mut last = 0;

@@ -35,6 +35,12 @@ impl ReferenceLogProbs {
         Ok(Some(Self { sums }))
     }
 
+    /// Zeros for all of `data`: enough to measure a step, not to train.
+    pub fn zeros(data: &TrainingData) -> Self {
+        let zeros = |it: usize| vec![0.0; data.sequences(&[it]).len()];
+        Self { sums: (0..data.len()).map(zeros).collect() }
+    }
+
     /// Those of `examples`, one after the other.
     pub(super) fn of(&self, examples: &[usize]) -> Vec<f64> {
         examples.iter().flat_map(|&it| self.sums.get(it).into_iter().flatten().copied()).collect()
