@@ -65,10 +65,7 @@ impl Compute {
     /// What is not built yet, by name; a bad environment variable.
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
-        let quantize = match quant.as_str() {
-            "none" => None,
-            name => Some(mix_named(name)?),
-        };
+        let quantize = mix_at_load(&quant)?;
         let adapter = adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
         let threads = self::threads(threads, environment)?;
         let context = ctx.map(|it| it as usize);
@@ -93,13 +90,9 @@ fn threads_of(text: &str) -> Result<usize, Failure> {
     })
 }
 
-/// Worker threads: the flag, else the environment, else the cores of this process.
-fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
-    match (flag, &environment.threads) {
-        (Some(flag), _) => Ok(flag as usize),
-        (None, Some(text)) => threads_of(text),
-        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
-    }
+/// What the weights are brought into at load: `none`, or the form that a flag names.
+fn mix_at_load(name: &str) -> Result<Option<Mix>, Failure> {
+    (name != "none").then(|| mix_named(name)).transpose()
 }
 
 /// The form of weights that a flag names.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use minicrit_engine::recipe::Mix;
 use minicrit_lora::{
     data::{self, DataFile, Task},
     losses::{Kto, PairLoss},
@@ -10,9 +11,8 @@ use minicrit_lora::{
     schedule::Decay,
     trainer::Method,
 };
-use minicrit_quant::PackedKind;
 
-use super::{Compute, model_or_default, packed_kind, threads};
+use super::{Compute, mix_at_load, model_or_default, threads};
 use crate::{
     args::{
         AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
@@ -46,7 +46,7 @@ pub struct FinetuneSettings {
     pub json: bool,
     pub compute: Compute,
     pub trained: Trained,
-    pub base: Option<PackedKind>,
+    pub base: Option<Mix>,
     pub optimizer: OptimizerSettings,
     pub course: CourseSettings,
 }
@@ -156,7 +156,7 @@ impl FinetuneSettings {
             Method::Pairs(_) => Task::Preference,
             Method::Kto(_) => Task::Labelled,
         };
-        let base = packed_kind(&adapter.base)?;
+        let base = mix_at_load(&adapter.base)?;
         let whole = adapter.full || adapter.from_scratch;
         if whole && base.is_some() {
             return Err(usage("packed weights can't be trained: `--base`", "drop --base").into());

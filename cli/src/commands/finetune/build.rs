@@ -6,6 +6,7 @@ use minicrit_engine::{
     arch,
     load::{LoadOptions, load_decoder_with},
     model::Decoder,
+    recipe::Mix,
     source::ModelFiles,
 };
 use minicrit_hub::atomic_file::{self, Readers};
@@ -260,7 +261,7 @@ fn learner(
     )?;
     let decoder = Arc::new(decoder);
     identity.set("base_fingerprint", fingerprint(&decoder)?);
-    identity.set("base_packed", settings.base.map_or("-".into(), |it| it.to_string()));
+    identity.set("base_packed", settings.base.map_or("-", Mix::name));
     let bytes = decoder.weight_bytes() as u64;
     let (learner, mut config) = adapter(settings, &decoder, identity)?;
     config.base_name = Some(base_name(settings));
