@@ -6,7 +6,7 @@ use minicrit_engine::{
     NamedError, chat::ChatError, model::ModelError, registry::RegistryError, session::SessionError,
     source::SourceError, tokens::TokensError,
 };
-use minicrit_lora::LoraError;
+use minicrit_lora::{LoraError, data::DataError};
 
 use crate::printer;
 
@@ -167,6 +167,7 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
     }
     cast::<minicrit_engine::Error>(cause)
         .or_else(|| cast::<LoraError>(cause))
+        .or_else(|| cast::<DataError>(cause))
         .or_else(|| cast::<SourceError>(cause))
         .or_else(|| cast::<ModelError>(cause))
         .or_else(|| cast::<TokensError>(cause))

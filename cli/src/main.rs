@@ -17,6 +17,7 @@ mod data_folder;
 mod memory;
 mod model;
 mod prompt;
+mod training_data;
 
 mod answer;
 mod chat_loop;

@@ -4,6 +4,7 @@
 //! Each `resolve` takes its raw struct apart by name, so that a flag that nobody reads does not
 //! compile.
 
+mod data;
 mod run;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::{
     model::ModelRef,
 };
 
+pub use data::DataCheckSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
@@ -45,13 +47,18 @@ impl Compute {
         let ComputeArgs { threads, chunk, ctx, quant, adapter } = args;
         let quantize = packed_kind(&quant)?;
         let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
-        let threads = match (threads, &environment.threads) {
-            (Some(flag), _) => flag as usize,
-            (None, Some(text)) => threads_of(text)?,
-            (None, None) => std::thread::available_parallelism().map_or(1, usize::from),
-        };
+        let threads = threads_or_all(threads, environment)?;
         let context = ctx.map(|it| it as usize);
         Ok(Self { threads, chunk: chunk as usize, context, quantize, adapter })
+    }
+}
+
+/// The flag, the environment's number, or one thread for each core.
+fn threads_or_all(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
+    match (flag, &environment.threads) {
+        (Some(flag), _) => Ok(flag as usize),
+        (None, Some(text)) => threads_of(text),
+        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
     }
 }
 

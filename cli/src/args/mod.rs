@@ -2,6 +2,7 @@
 
 mod bench;
 mod compute;
+mod data;
 mod run;
 pub mod sampling;
 mod score;
@@ -10,6 +11,7 @@ mod tokenize;
 
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
+pub use data::{DataArgs, DataCheckArgs, DataCommand};
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;
@@ -68,6 +70,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Measure speed and memory of a model on this machine
     Bench(BenchArgs),
+    /// Check training data before it is trained on
+    Data(DataArgs),
     /// List the models that minicrit knows by name
     #[command(visible_alias = "ls")]
     List(ListArgs),

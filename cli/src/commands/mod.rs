@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod data;
 mod doctor;
 mod list;
 mod run;
@@ -22,7 +23,8 @@ use crate::{
     errors::Failure,
     printer,
     settings::{
-        BenchSettings, Compute, RunSettings, ScoreSettings, TokenizeSettings, model_or_default,
+        BenchSettings, Compute, DataCheckSettings, RunSettings, ScoreSettings, TokenizeSettings,
+        model_or_default,
     },
 };
 
@@ -77,6 +79,10 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             let settings = BenchSettings::resolve(args, environment, registry)?;
             with_threads(&settings.compute, || bench::bench(&settings))
         }
+        Command::Data(args::DataArgs { command: args::DataCommand::Check(args) }) => {
+            let settings = DataCheckSettings::resolve(args, environment, registry)?;
+            with_workers(settings.threads, || data::check(&settings))
+        }
         Command::List(args::ListArgs { json }) => list::list(registry, json),
         Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(registry, environment, json),
         Command::Completions { shell } => completions::completions(shell),
@@ -92,8 +98,15 @@ fn with_threads(
     compute: &Compute,
     work: impl FnOnce() -> anyhow::Result<Status> + Send,
 ) -> anyhow::Result<Status> {
-    let threads = Threads::new(compute.threads).map_err(|error| {
-        Failure::failed("threads", format!("can't start {} threads: {error}", compute.threads))
+    with_workers(compute.threads, work)
+}
+
+fn with_workers(
+    count: usize,
+    work: impl FnOnce() -> anyhow::Result<Status> + Send,
+) -> anyhow::Result<Status> {
+    let threads = Threads::new(count).map_err(|error| {
+        Failure::failed("threads", format!("can't start {count} threads: {error}"))
             .hint("pass a smaller --threads")
     })?;
     threads.run(work)

@@ -36,7 +36,7 @@ pub use example::{Example, LabelledExample, PreferenceExample, SupervisedExample
 pub use files::{DataFile, Split, data_files};
 pub use format::{Format, FormatCounts, Task};
 pub use order::order;
-pub use problem::{Problem, Rule, Severity};
+pub use problem::{Excerpt, Problem, Rule, Severity};
 pub use records::{Layout, MAX_RECORD, Record, Records};
 pub use report::{FileReport, TokenCounts};
 pub use seen::Seen;
