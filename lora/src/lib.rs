@@ -1,15 +1,20 @@
 //! Adapters, what they are taught with, and the trainer.
 //!
 //! [`lora`] is the arithmetic of an adapter at the engine's seam; [`peft`] its files; [`modules`]
-//! says which projections of a model it may change. This crate prints nothing, reads no
+//! says which projections of a model it may change. [`data`] is what it is taught with, [`losses`] what
+//! is minimised, [`optimizer`] and [`schedule`] how, and [`trainer`] puts them together. This crate prints nothing, reads no
 //! environment, and knows no critics and no HTTP.
 
 pub mod data;
 mod error;
 pub mod fingerprint;
 pub mod lora;
+pub mod losses;
 pub mod modules;
+pub mod optimizer;
 pub mod peft;
+pub mod schedule;
+pub mod trainer;
 
 pub use error::LoraError;
 

@@ -7,6 +7,7 @@
 //! Legend: `t` rows, `i` inputs, `o` outputs, `r` rank, `d` model width, `v` vocabulary.
 
 mod dropout;
+mod init;
 mod module;
 mod saved;
 
@@ -70,6 +71,46 @@ impl Lora {
         all.extend(self.embed.iter().flat_map(EmbedDelta::tensors));
         all.extend(self.replaced.tensors());
         all
+    }
+
+    /// Puts what `replace` makes of each tensor in its place, in the order of [`Lora::tensors`].
+    pub(crate) fn replace_tensors(
+        &mut self,
+        replace: &mut dyn FnMut(&str, &Tensor) -> crate::Result<Tensor>,
+    ) -> crate::Result<()> {
+        let mut new = self
+            .tensors()
+            .iter()
+            .map(|(name, tensor)| replace(name, tensor))
+            .collect::<crate::Result<Vec<_>>>()?
+            .into_iter();
+        let mut put = |slot: &mut Tensor| {
+            if let Some(tensor) = new.next() {
+                *slot = tensor;
+            }
+        };
+        for module in &mut self.modules {
+            put(&mut module.a_ri);
+            put(&mut module.b_or);
+            module.dora.iter_mut().for_each(|it| put(&mut it.magnitude_o));
+        }
+        if let Some(embed) = &mut self.embed {
+            put(&mut embed.a_rv);
+            put(&mut embed.b_dr);
+        }
+        self.replaced.head_vd.iter_mut().for_each(&mut put);
+        self.replaced.embed_vd.iter_mut().for_each(&mut put);
+        Ok(())
+    }
+
+    /// Whether embedded tokens change.
+    pub(crate) fn changes_embedding(&self) -> bool {
+        self.embed.is_some() || self.replaced.embed_vd.is_some()
+    }
+
+    /// Whether the head is replaced as a whole.
+    pub(crate) fn replaces_head(&self) -> bool {
+        self.replaced.head_vd.is_some()
     }
 
     /// The same with each change multiplied by `factor`.
