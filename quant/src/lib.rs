@@ -14,8 +14,10 @@
 //! # Ok::<(), minicrit_quant::Error>(())
 //! ```
 
+mod amx;
 mod blocks;
 mod bytes;
+pub mod dense;
 mod dense_op;
 mod error;
 mod format;

@@ -87,6 +87,16 @@ impl<T> Shared<T> {
     }
 
     /// # Safety
+    /// `start + len` is at most the length, and no other thread touches these elements while the
+    /// slice lives.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
+        debug_assert!(start + len <= self.len);
+        // SAFETY: in range and exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+
+    /// # Safety
     /// `index + values.len()` is at most the length, and no other thread touches these elements
     /// during the loop.
     pub(crate) unsafe fn write_all(&self, index: usize, values: &[T])

@@ -14,7 +14,7 @@ mod avx2;
 mod avx512;
 mod lanes;
 mod matmul;
-mod portable;
+pub(crate) mod portable;
 pub mod vector;
 
 use std::sync::OnceLock;

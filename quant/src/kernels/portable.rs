@@ -53,7 +53,7 @@ fn widen(format: Format, bytes: &[u8]) -> f32 {
 
 /// The fixed tree: lanes 8 apart, then 4, 2 and 1.
 #[inline(always)]
-pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+pub(crate) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for l in 0..half {

@@ -3,14 +3,14 @@
 use super::{LANES, lanes::for_each_level, portable::sum_lanes};
 
 /// One register's worth of values.
-pub(super) type Lane = [f32; LANES];
+pub(crate) type Lane = [f32; LANES];
 
 /// `e^x` for 16 values, to about 2 units in the last place; 0 below -87.3.
 ///
 /// Range reduction to `x = n ln 2 + r` and Cephes' polynomial of degree 6 for `e^r`
 /// (Moshier, `expf.c`). Only fused multiply-adds and integer steps, so all levels agree.
 #[inline(always)]
-pub(super) fn exp_lanes(x: Lane) -> Lane {
+pub(crate) fn exp_lanes(x: Lane) -> Lane {
     /// 1.5 · 2²³: adding it rounds to an integer and leaves that in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;

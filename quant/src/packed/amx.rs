@@ -5,7 +5,7 @@
 //! expanded to bytes first, once for all rows of a strip.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{granted, tiles};
+pub(super) use x86::tiles;
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn tiles(
@@ -26,6 +26,7 @@ mod x86 {
         ops::Range,
     };
 
+    use crate::amx::Configured;
     use crate::packed::{
         PackedKind, WIDTH,
         activations::{Activations, BLOCK},
@@ -66,28 +67,6 @@ mod x86 {
     #[derive(Clone)]
     struct Page([[u8; 1024]; 4]);
 
-    /// Whether the processor has int8 tiles and the system lets this process use them.
-    pub(in crate::packed) fn granted() -> bool {
-        #[cfg(target_os = "linux")]
-        {
-            const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-            const XFEATURE_XTILE_DATA: libc::c_long = 18;
-            /// Bits 24 and 25 of EDX in leaf 7: AMX-TILE and AMX-INT8.
-            const TILE_AND_INT8: u32 = 3 << 24;
-            if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
-                return false;
-            }
-            // SAFETY: the call only asks for permission to use tile registers; where the kernel
-            // does not know it, it fails.
-            let refused = unsafe {
-                libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA)
-            };
-            refused == 0
-        }
-        #[cfg(not(target_os = "linux"))]
-        false
-    }
-
     /// All rows of `x` times the tiles of one task.
     pub(in crate::packed) fn tiles(
         layout: &Layout,
@@ -104,7 +83,7 @@ mod x86 {
             // SAFETY: the level was chosen by detection, which asked for tile registers; every thread
             // of the process may use them then.
             unsafe {
-                configure();
+                let _configured = Configured::new();
                 for first in (0..x.rows).step_by(ROWS) {
                     let rows = first..x.rows.min(first + ROWS);
                     let mut start = tiles.start;
@@ -114,7 +93,6 @@ mod x86 {
                         start += panel;
                     }
                 }
-                asm!("tilerelease", options(nostack, nomem));
             }
         });
     }
@@ -148,25 +126,8 @@ mod x86 {
         }
     }
 
-    /// Makes all tile registers 16 rows of 64 bytes.
-    ///
     /// # Safety
-    /// Tile registers must be there and granted.
-    unsafe fn configure() {
-        #[repr(C, align(64))]
-        struct Config([u8; 64]);
-        let mut config = Config([0; 64]);
-        config.0[0] = 1;
-        for register in 0..8 {
-            config.0[16 + 2 * register] = 64;
-            config.0[48 + register] = BLOCK as u8;
-        }
-        // SAFETY: the configuration is one of palette 1.
-        unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack)) };
-    }
-
-    /// # Safety
-    /// As [`configure`], which was called; shapes as checked by [`tiles`].
+    /// Tile registers are set up; shapes as checked by [`tiles`].
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn panel_rows(
         layout: &Layout,

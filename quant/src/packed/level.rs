@@ -56,7 +56,7 @@ fn detect() -> PackedLevel {
     #[cfg(target_arch = "x86_64")]
     {
         let vnni = Level::detected() >= Level::Avx512 && is_x86_feature_detected!("avx512vnni");
-        if vnni && super::amx::granted() {
+        if vnni && crate::amx::granted(crate::amx::TileOps::Int8) {
             return PackedLevel::Amx;
         }
         if vnni {
