@@ -39,6 +39,27 @@ pub fn data(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// A part of a line of data.
+///
+/// # Errors
+/// That of the stream.
+pub fn piece(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}
+
+/// Data with styles, which are shown where stdout is a terminal.
+///
+/// # Errors
+/// That of the stream.
+pub fn coloured(text: &str) -> io::Result<()> {
+    anstream::stdout().lock().write_all(text.as_bytes())
+}
+
+/// Columns that the first `chars` characters of a text take on a terminal.
+pub fn width(text: &str, chars: usize) -> usize {
+    text.chars().take(chars).map(|it| unicode_width::UnicodeWidthChar::width(it).unwrap_or(0)).sum()
+}
+
 /// One JSON object on one line.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! compile.
 
 mod critic;
+mod data;
 mod finetune;
 mod quantize;
 mod run;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
+pub use data::DataCheckSettings;
 pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
 pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
@@ -75,6 +77,15 @@ impl Compute {
 
 /// Worker threads: the flag's, else the environment's, else the cores of this process.
 fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
+    match (flag, &environment.threads) {
+        (Some(flag), _) => Ok(flag as usize),
+        (None, Some(text)) => threads_of(text),
+        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+/// The flag, the environment's number, or one thread for each core.
+fn threads_or_all(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
     match (flag, &environment.threads) {
         (Some(flag), _) => Ok(flag as usize),
         (None, Some(text)) => threads_of(text),

@@ -68,6 +68,41 @@ fn help_texts() {
     for command in commands {
         check(&format!("help_{command}"), &[command, "--help"]);
     }
+    check("help_data", &["data", "--help"]);
+    check("help_data_check", &["data", "check", "--help"]);
+}
+
+#[test]
+fn problems_of_data_have_places_and_fixes() {
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).unwrap();
+    let good = |q: &str, a: &str| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"{q}"}},{{"role":"assistant","content":"{a}"}}]}}"#
+        )
+    };
+    let rows = [
+        good("one", "eins"),
+        good("two", "zwei").replace("user", "bot"),
+        "{\"messages\": [".into(),
+        good("three", "<|im_end|>"),
+        good("one", "eins"),
+        r#"{"prompt": "p", "chosen": "a", "rejected": "a"}"#.into(),
+        good("four", " "),
+    ];
+    write("train.jsonl", &rows.join("\n"));
+    write("valid.jsonl", &good("one", "uno"));
+    write("clean.jsonl", &good("one", "eins"));
+    check_in(home.path(), "data_problems", &["data", "check", ".", "--rejected", "bad.jsonl"]);
+    let rejected = std::fs::read_to_string(home.path().join("bad.jsonl")).unwrap();
+    assert_eq!(rejected, [&rows[1..3], &rows[5..]].concat().join("\n") + "\n");
+    check_in(home.path(), "data_problems_json", &["data", "check", "train.jsonl", "--json"]);
+    check_in(home.path(), "data_clean", &["data", "check", "clean.jsonl"]);
+    let with_model = ["data", "check", "clean.jsonl", "--model", "nano", "--max-seq-len", "8"];
+    check_in(home.path(), "data_cut_to_nothing", &with_model);
+    check_in(home.path(), "data_absent", &["data", "check", "absent.jsonl"]);
+    std::fs::create_dir(home.path().join("empty")).unwrap();
+    check_in(home.path(), "data_no_train", &["data", "check", "empty"]);
 }
 
 #[test]

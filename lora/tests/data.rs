@@ -43,13 +43,15 @@ fn encoder(name: &str, options: EncodeOptions) -> Encoder {
     Encoder::new(tokenizer, Some(template), &eos, options)
 }
 
+type RuleAndLine = (&'static str, u64);
+
 /// What `load` gives for one file, and rule and line of all problems.
 fn read(
     path: &Path,
     encoder: &Encoder,
     task: Task,
     skip_invalid: bool,
-) -> (Result<Vec<Loaded>, DataError>, Vec<(&'static str, u64)>) {
+) -> (Result<Vec<Loaded>, DataError>, Vec<RuleAndLine>) {
     let files = [DataFile { path: path.to_path_buf(), split: Split::Train }];
     let mut problems = Vec::new();
     let mut problem = |_: &Path, it: &Problem| problems.push((it.rule.name(), it.line));

@@ -25,7 +25,7 @@ pub use critic_data::{
     DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
 };
 pub use critique::{CriticArgs, CritiqueArgs};
-pub use data::{DataArgs, DataCommand};
+pub use data::{DataArgs, DataCheckArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
 pub use finetune::{
     AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,

@@ -33,7 +33,7 @@ pub fn data(command: DataCommand) -> anyhow::Result<Status> {
         DataCommand::Split(args) => split(args)?,
         DataCommand::Stats(args) => stats(args)?,
         DataCommand::Score(args) => score(args)?,
-        DataCommand::PreferencePairs(_) | DataCommand::Improve(_) => {
+        DataCommand::Check(_) | DataCommand::PreferencePairs(_) | DataCommand::Improve(_) => {
             unreachable!("invariant: what needs a model has a command of its own")
         }
     }

@@ -5,6 +5,7 @@ mod completions;
 mod critic;
 mod critic_data;
 mod critique;
+mod data;
 mod doctor;
 mod eval;
 mod finetune;
@@ -37,8 +38,9 @@ use crate::{
     model::ModelRef,
     printer,
     settings::{
-        BenchSettings, Compute, CritiqueSettings, EvalSettings, FinetuneSettings, QuantizeSettings,
-        RunSettings, ScoreSettings, Talk, TokenizeSettings, model_or_default,
+        BenchSettings, Compute, CritiqueSettings, DataCheckSettings, EvalSettings,
+        FinetuneSettings, QuantizeSettings, RunSettings, ScoreSettings, Talk, TokenizeSettings,
+        model_or_default,
     },
 };
 
@@ -108,6 +110,10 @@ pub fn execute(
         }
         Command::Adapters(args) => promotion::adapters(args.command, environment, catalog),
         Command::Data(args) => match args.command {
+            DataCommand::Check(args) => {
+                let settings = DataCheckSettings::resolve(args, environment, catalog)?;
+                with_threads(settings.threads, || data::check(&settings))
+            }
             DataCommand::PreferencePairs(args) => {
                 model_data::preference_pairs(*args, environment, catalog)
             }

@@ -8,6 +8,9 @@ use serde_json::value::RawValue;
 
 use super::problem::{Finding, Findings, Rule, quoted};
 
+/// Deepest nesting that is read; rows of data have about six levels.
+const MAX_DEPTH: usize = 100;
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node<'a> {
@@ -35,7 +38,7 @@ impl<'a> Node<'a> {
     pub fn parse(text: &'a str, findings: &mut Findings) -> Result<Self, Finding> {
         let raw: &RawValue = parse_at(text, 0)?;
         let reader = Reader { text };
-        reader.node(raw, findings)
+        reader.node(raw, 0, findings)
     }
 
     /// The value of a key, and nothing for a null.
@@ -92,18 +95,27 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Nesting is bounded by serde_json, which has walked over all of the record before.
-    fn node(&self, raw: &'a RawValue, findings: &mut Findings) -> Result<Node<'a>, Finding> {
+    /// serde_json walks over raw values without bounding their depth; here the stack would end.
+    fn node(
+        &self,
+        raw: &'a RawValue,
+        depth: usize,
+        findings: &mut Findings,
+    ) -> Result<Node<'a>, Finding> {
         let raw = raw.get();
         let offset = raw.as_ptr() as usize - self.text.as_ptr() as usize;
+        if depth > MAX_DEPTH {
+            let what = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(Finding::error(Rule::BadJson, offset, what));
+        }
         let value = match raw.as_bytes().first() {
             Some(b'{') => {
                 let Fields(raws) = parse_at(raw, offset)?;
-                Value::Object(self.fields(raws, findings)?)
+                Value::Object(self.fields(raws, depth + 1, findings)?)
             }
             Some(b'[') => {
                 let Items(raws) = parse_at(raw, offset)?;
-                let nodes = raws.into_iter().map(|it| self.node(it, findings));
+                let nodes = raws.into_iter().map(|it| self.node(it, depth + 1, findings));
                 Value::Array(nodes.collect::<Result<_, _>>()?)
             }
             Some(b'"') => {
@@ -121,12 +133,13 @@ impl<'a> Reader<'a> {
     fn fields(
         &self,
         raws: Vec<(Cow<'a, str>, &'a RawValue)>,
+        depth: usize,
         findings: &mut Findings,
     ) -> Result<Vec<(Cow<'a, str>, Node<'a>)>, Finding> {
         let mut fields: Vec<(Cow<'a, str>, Node<'a>)> = Vec::with_capacity(raws.len());
         let mut names = std::collections::HashSet::with_capacity(raws.len());
         for (name, raw) in raws {
-            let node = self.node(raw, findings)?;
+            let node = self.node(raw, depth, findings)?;
             if !names.insert(name.clone()) {
                 let what = format!("the key {} stands twice in this object", quoted(&name));
                 findings.error(Rule::DuplicateKey, node.offset, what);
@@ -262,6 +275,7 @@ mod tests {
         check("{\"a\":\n [\"\\x\"]}", 10, "invalid escape");
         check("{\"a\": \"x", 7, "EOF while parsing a string");
         check("{\"a\": {\"b\": \"\\ud800\"}}", 19, "unexpected end of hex escape");
-        check(&"[".repeat(1000), 127, "recursion limit exceeded");
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        check(&deep, 101, "nested deeper than 100 levels");
     }
 }

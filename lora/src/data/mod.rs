@@ -27,6 +27,7 @@ mod watch;
 mod dataset;
 mod example;
 mod order;
+mod pack;
 
 pub use check::{Examples, Listener, Loaded, check, load};
 pub use dataset::Dataset;
@@ -36,7 +37,8 @@ pub use example::{Example, LabelledExample, PreferenceExample, SupervisedExample
 pub use files::{DataFile, Split, data_files};
 pub use format::{Format, FormatCounts, Task};
 pub use order::order;
-pub use problem::{Problem, Rule, Severity};
+pub use pack::pack;
+pub use problem::{Excerpt, Problem, Rule, Severity};
 pub use records::{Layout, MAX_RECORD, Record, Records};
 pub use report::{FileReport, TokenCounts};
 pub use seen::Seen;

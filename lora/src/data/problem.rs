@@ -128,6 +128,41 @@ pub struct Problem {
     pub what: String,
     /// What to do.
     pub fix: &'static str,
+    /// The row around the place.
+    #[serde(skip)]
+    pub excerpt: Excerpt,
+}
+
+/// A short stretch of a line, with a place in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The text, without control characters.
+    pub text: String,
+    /// Characters in front of the place.
+    pub caret: usize,
+}
+
+impl Excerpt {
+    /// What stands around a byte of a text that may be no text at all.
+    pub(super) fn around(bytes: &[u8], offset: usize) -> Self {
+        const BEFORE: usize = 40;
+        const BEHIND: usize = 36;
+        let offset = offset.min(bytes.len());
+        let (before, behind) = bytes.split_at(offset);
+        // Four bytes are enough for any character, so that long rows cost no more than short ones.
+        let before = String::from_utf8_lossy(&before[before.len().saturating_sub(4 * BEFORE)..])
+            .into_owned();
+        let behind = String::from_utf8_lossy(&behind[..behind.len().min(4 * BEHIND)]).into_owned();
+        let skipped = before.chars().count().saturating_sub(BEFORE);
+        let shown = |it: char| if it.is_control() { ' ' } else { it };
+        let mut text: String = before.chars().skip(skipped).map(shown).collect();
+        if skipped > 0 || offset > before.len() {
+            text.replace_range(..text.char_indices().nth(3).map_or(0, |it| it.0), "...");
+        }
+        let caret = text.chars().count();
+        text.extend(behind.chars().take(BEHIND).map(shown));
+        Self { text: text.trim_end().to_owned(), caret }
+    }
 }
 
 /// A problem of a row, placed by its byte in the row's text.
@@ -194,6 +229,18 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Rule::ALL.len());
+    }
+
+    #[test]
+    fn excerpts_are_short_and_point_at_the_place() {
+        let at = |it: &Excerpt| it.text.chars().nth(it.caret);
+        let short = Excerpt::around(b"{\"role\": \"bot\"}", 9);
+        assert_eq!((short.text.as_str(), at(&short)), ("{\"role\": \"bot\"}", Some('"')));
+        let long = format!("{}X{}", "\u{e9}".repeat(500), "y".repeat(500));
+        let cut = Excerpt::around(long.as_bytes(), 1000);
+        assert_eq!((at(&cut), cut.text.chars().count()), (Some('X'), 76));
+        assert!(cut.text.starts_with("...\u{e9}"), "{}", cut.text);
+        assert_eq!(Excerpt::around(b"\xFF\xFE", 9).caret, 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     DataError, DataFile, FileReport, Format, FormatCounts, Problem, Record, Records, Rule,
     encode::{Encoded, Encoder, control_tokens_in},
     json::Node,
-    problem::{Finding, Findings, Severity, quoted},
+    problem::{Excerpt, Finding, Findings, Severity, quoted},
     records::MAX_RECORD,
     rows::Row,
     watch::Watch,
@@ -222,8 +222,9 @@ fn rows(
 fn placed(record: &Record, findings: Findings) -> Vec<Problem> {
     let place = |it: Finding| {
         let (line, column) = record.place(it.offset);
-        let Finding { rule, severity, what, .. } = it;
-        Problem { rule, severity, line, column, what, fix: rule.fix() }
+        let Finding { rule, severity, what, offset } = it;
+        let excerpt = Excerpt::around(&record.bytes, offset);
+        Problem { rule, severity, line, column, what, fix: rule.fix(), excerpt }
     };
     let mut problems: Vec<Problem> = findings.0.into_iter().map(place).collect();
     problems.sort_by_key(|it| (it.line, it.column, it.severity == Severity::Warning));
