@@ -84,15 +84,6 @@ fn threads(flag: Option<u32>, environment: &Environment) -> Result<usize, Failur
     }
 }
 
-/// The flag, the environment's number, or one thread for each core.
-fn threads_or_all(flag: Option<u32>, environment: &Environment) -> Result<usize, Failure> {
-    match (flag, &environment.threads) {
-        (Some(flag), _) => Ok(flag as usize),
-        (None, Some(text)) => threads_of(text),
-        (None, None) => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
-    }
-}
-
 fn threads_of(text: &str) -> Result<usize, Failure> {
     text.parse().ok().filter(|it| (1..=512).contains(it)).ok_or_else(|| {
         let message = format!("{} must be a number from 1 to 512: `{text}`", env::THREADS);
