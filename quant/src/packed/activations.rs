@@ -6,10 +6,16 @@
 //! A value is about `scale · (high + low / 256)`, where `high`, the first plane, is the nearest of
 //! -127..=127, and `low`, the second one, what is left, in -127..=127 too.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use std::cell::Cell;
 
 use super::{MAX_GROUP, MAX_SLICES, PackedLevel, SLICE, SUB};
-use crate::{kernels::for_each_level, pool};
+use crate::{
+    kernels::{Level, for_each_level},
+    pool,
+};
 
 /// Rows of a block.
 pub(super) const BLOCK: usize = 16;
@@ -130,7 +136,7 @@ impl Activations {
             .zip(memory.negative_sums.chunks_mut(BLOCK * slices))
             .zip(x.chunks(BLOCK * cols))
             .map(|((((lines, scales), offsets), negative_sums), x)| {
-                let out = BlockMut { planes, lines, scales, offsets, negative_sums };
+                let out = BlockMut { lines, scales, offsets, negative_sums };
                 std::sync::Mutex::new((out, x))
             })
             .collect();
@@ -138,6 +144,12 @@ impl Activations {
             // Each block is taken once, so the lock is never waited for.
             if let Ok(mut part) = parts[block].lock() {
                 let (out, x) = &mut *part;
+                #[cfg(target_arch = "x86_64")]
+                if level.float() == Level::Avx512 && Level::detected() == Level::Avx512 {
+                    // SAFETY: the level was detected.
+                    unsafe { quantize_block_avx512(x, cols, out) };
+                    return;
+                }
                 quantize_block(level.float(), x, cols, out);
             }
         });
@@ -185,7 +197,6 @@ fn lines_mut(pages: &mut [Page]) -> &mut [Line] {
 
 /// The parts of one [`Block`], to be written.
 struct BlockMut<'a> {
-    planes: usize,
     lines: &'a mut [Line],
     scales: &'a mut [f32],
     offsets: &'a mut [i32],
@@ -198,30 +209,57 @@ for_each_level! {
 
 #[inline(always)]
 fn quantize_block_body(x: &[f32], cols: usize, out: &mut BlockMut<'_>) {
+    each_slice(x, cols, out, |x, inverse, high, low| {
+        let rounded = round_slice(x, inverse);
+        *high = rounded.high;
+        if let Some(low) = low {
+            *low = rounded.low;
+        }
+        (rounded.negative_sums, rounded.low_sum)
+    });
+}
+
+/// As [`quantize_block`], with the same bits.
+///
+/// # Safety
+/// AVX-512 F, BW, DQ and VL.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn quantize_block_avx512(x: &[f32], cols: usize, out: &mut BlockMut<'_>) {
+    // SAFETY: by the caller's promise.
+    each_slice(x, cols, out, |x, inverse, high, low| unsafe {
+        avx512::round_slice(x, inverse, high, low)
+    });
+}
+
+/// Rounds a block by what `round` makes of each slice, its reciprocal scale and its lines.
+#[inline(always)]
+fn each_slice(
+    x: &[f32],
+    cols: usize,
+    out: &mut BlockMut<'_>,
+    round: impl Fn(&[f32; SLICE], f32, &mut Line, Option<&mut Line>) -> (NegativeSums, i32),
+) {
     let height = x.len() / cols;
     let slices = cols.div_ceil(SLICE);
+    let (highs, lows) = out.lines.split_at_mut(slices * height);
     for (row, x_row) in x.chunks_exact(cols).enumerate() {
         for (group, part) in x_row.chunks(MAX_GROUP).enumerate() {
             let (scale, inverse) = group_scale(part);
             for (i, part) in part.chunks(SLICE).enumerate() {
-                let slice = group * MAX_SLICES + i;
-                let at = slice * height + row;
-                let rounded = match part.try_into() {
-                    Ok(values) => round_slice(values, inverse),
+                let at = (group * MAX_SLICES + i) * height + row;
+                let (high, low) = (&mut highs[at], lows.get_mut(at));
+                let (negative_sums, low_sum) = match part.try_into() {
+                    Ok(values) => round(values, inverse, high, low),
                     Err(_) => {
                         let mut values = [0.0f32; SLICE];
                         values[..part.len()].copy_from_slice(part);
-                        round_slice(&values, inverse)
+                        round(&values, inverse, high, low)
                     }
                 };
-                out.lines[at] = rounded.high;
-                if out.planes == 2 {
-                    out.lines[slices * height + at] = rounded.low;
-                }
-                let [a, c, b, d] = rounded.negative_sums;
-                let high = i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
-                out.offsets[at] = 128 * (256 * high - rounded.low_sum);
-                out.negative_sums[at] = rounded.negative_sums;
+                let negative: i32 = negative_sums.iter().map(|&it| i32::from(it)).sum();
+                out.offsets[at] = 128 * (256 * negative - low_sum);
+                out.negative_sums[at] = negative_sums;
             }
             out.scales[group * height + row] = scale;
         }
