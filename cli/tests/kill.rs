@@ -147,7 +147,10 @@ fn a_failing_disk_has_a_name() {
                 let stderr = String::from_utf8_lossy(&output.stderr);
                 let code = output.status.code();
                 assert!(matches!(code, Some(1 | 4)), "{what}: {:?}: {stderr}", output.status);
-                assert!(names.iter().any(|it| stderr.contains(it)), "{what}: {stderr}");
+                // The thread that reports is struck at its own first call: the name may be lost.
+                let told = names.iter().any(|it| stderr.contains(it));
+                let half_told = calls == "write" && stderr.contains("hint: ");
+                assert!(told || half_told, "{what}: {stderr}");
             });
             println!("{blow} at {struck} calls of {calls}");
             points += struck;

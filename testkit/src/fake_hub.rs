@@ -173,7 +173,9 @@ fn hub_reply(request: &Request, shared: &Shared) -> Reply {
     let repos = locked(&shared.repos);
     let path = request.path.split('?').next().unwrap_or_default();
     if let Some(rest) = path.strip_prefix("/api/models/") {
-        let (id, revision) = rest.split_once("/revision/").unwrap_or((rest, "main"));
+        let tree = rest.split_once("/tree/");
+        let (id, revision) =
+            tree.or_else(|| rest.split_once("/revision/")).unwrap_or((rest, "main"));
         let revision = revision.replace("%2F", "/");
         let Some(repo) = repos.iter().find(|it| it.id == id) else {
             return Reply::missing("RepoNotFound");
@@ -182,6 +184,7 @@ fn hub_reply(request: &Request, shared: &Shared) -> Reply {
             return refusal;
         }
         return match repo.has_revision(&revision) {
+            true if tree.is_some() => Reply::json(&repo.tree()),
             true => Reply::json(&repo.listing()),
             false => Reply::missing("RevisionNotFound"),
         };

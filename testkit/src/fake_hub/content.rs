@@ -69,6 +69,22 @@ impl FakeRepo {
         })
     }
 
+    /// As hubs list it under `/tree/`, which newer clients ask for.
+    pub fn tree(&self) -> Value {
+        let entry = |it: &FakeFile| {
+            let mut file = json!({
+                "type": "file", "path": it.name, "size": it.bytes.len(), "oid": git_blob(&it.bytes),
+            });
+            if it.is_large {
+                file["lfs"] = json!({
+                    "oid": sha256(&it.bytes), "size": it.bytes.len(), "pointerSize": 130,
+                });
+            }
+            file
+        };
+        self.files.iter().map(entry).collect()
+    }
+
     pub(super) fn has_revision(&self, revision: &str) -> bool {
         revision == "main" || revision == self.commit
     }
