@@ -192,8 +192,8 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
 /// Exit code of an error that the engine names.
 fn code_of(name: &str) -> u8 {
     match name {
-        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline"
-        | "unreachable" => exit::NOT_FOUND,
+        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "no-version"
+        | "offline" | "unreachable" => exit::NOT_FOUND,
         "repo-not-found" | "revision-not-found" | "remote-file-not-found" | "gguf-not-found" => {
             exit::NOT_FOUND
         }

@@ -210,7 +210,7 @@ fn a_program_of_the_users_gives_the_points_of_pairs() {
     let text = std::fs::read_to_string(home.path().join("pairs.jsonl")).unwrap();
     for line in text.lines() {
         let row: Value = serde_json::from_str(line).unwrap();
-        let length = |side: &str| row[side][0]["content"].as_str().unwrap().len();
+        let length = |side: &str| row[side][0]["content"].to_string().len();
         assert!(length("chosen") > length("rejected"));
     }
     assert!(!home.path().join("pairs.jsonl.part").exists());

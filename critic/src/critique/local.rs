@@ -101,19 +101,21 @@ impl Backend for LocalBackend {
 
     /// One prefill of the prompt, then all labels in one pass behind it.
     fn label_scores(&mut self, prompt: &Prompt, labels: &[&str]) -> Result<Vec<f64>> {
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
         // Tokens may reach over the border of answer and label, so each is encoded as a whole.
         let answers: Vec<Vec<u32>> = labels
             .iter()
             .map(|it| self.content_ids(&format!("{}{it}", prompt.answer)))
             .collect::<Result<_>>()?;
+        // What labels share is fed once; a label's own tokens are scored even where all share them.
+        let begun = self.content_ids(&prompt.answer)?;
         let shared = answers
             .iter()
-            .skip(1)
-            .map(|it| common_prefix(&answers[0], it))
+            .map(|it| common_prefix(&begun, it).min(it.len().saturating_sub(1)))
             .min()
-            .unwrap_or(0)
-            // The token before a label must be there to predict it.
-            .min(answers.iter().map(|it| it.len().saturating_sub(1)).min().unwrap_or(0));
+            .unwrap_or(0);
         let mut ids = self.question_ids(prompt)?;
         ids.extend_from_slice(&answers[0][..shared]);
         let Some((&last, head)) = ids.split_last() else {
