@@ -43,11 +43,11 @@ fn example(i: usize, vocab_size: usize, prompt: usize) -> SupervisedExample {
 }
 
 fn data(method: &str, vocab_size: usize) -> TrainingData {
-    let one = |i| example(i, vocab_size, 0);
+    let one = |i: usize| example(i, vocab_size, 0);
     if method == "sft" {
         return TrainingData::Supervised(Dataset::new((0..16).map(one).collect(), &[]));
     }
-    let pair = |i| PreferenceExample {
+    let pair = |i: usize| PreferenceExample {
         chosen: example(2 * i, vocab_size, LEN / 2),
         rejected: example(2 * i + 1, vocab_size, LEN / 2),
         prompt_len: LEN / 2,
