@@ -263,8 +263,8 @@ fn every_loss_falls() {
     ];
     let mut runs: Vec<(Method, TrainingData)> =
         pairs.map(|it| (Method::Pairs(it), TrainingData::Preference(preference()))).into();
-    let pairs = preference();
-    let labelled = pairs.examples().iter().flat_map(|it| {
+    let both = preference();
+    let labelled = both.examples().iter().flat_map(|it| {
         [(&it.chosen, true), (&it.rejected, false)].map(|(answer, desirable)| LabelledExample {
             answer: answer.clone(),
             prompt_len: it.prompt_len,

@@ -255,10 +255,7 @@ fn learner(
     }
     memory::Needs::of(files).check(Some(1), &memory::available())?;
     identity.set("base_weights", weights::hash(files));
-    let decoder = load_decoder_with(
-        files,
-        LoadOptions { quantize: settings.base, ..LoadOptions::default() },
-    )?;
+    let decoder = load_decoder_with(files, LoadOptions { quantize: settings.base })?;
     let decoder = Arc::new(decoder);
     identity.set("base_fingerprint", fingerprint(&decoder)?);
     identity.set("base_packed", settings.base.map_or("-", Mix::name));
