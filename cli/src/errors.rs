@@ -96,6 +96,12 @@ pub fn file(verb: &str, path: &std::path::Path, error: &std::io::Error) -> Failu
     }
 }
 
+/// An error that has a name, as a failure.
+pub fn named_failure(error: impl NamedError) -> Failure {
+    let (name, hint) = (error.name(), error.hint());
+    Failure { name, message: error.to_string(), hint, code: code_of(name) }
+}
+
 /// Wrong usage of `command` (such as `minicrit run`), as clap found it, in our form.
 pub fn usage(error: &clap::Error, command: &str) -> Failure {
     let text = error.render().to_string();
@@ -174,16 +180,19 @@ fn named<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a dyn Nam
         .or_else(|| cast::<ChatError>(cause))
         .or_else(|| cast::<SessionError>(cause))
         .or_else(|| cast::<RegistryError>(cause))
+        .or_else(|| cast::<minicrit_hub::Error>(cause))
 }
 
 /// Exit code of an error that the engine names.
 fn code_of(name: &str) -> u8 {
     match name {
-        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline" => {
+        "not-found" | "model-not-found" | "adapter-not-found" | "file-not-found" | "offline"
+        | "unreachable" => exit::NOT_FOUND,
+        "repo-not-found" | "revision-not-found" | "remote-file-not-found" | "gguf-not-found" => {
             exit::NOT_FOUND
         }
         "not-enough-memory" | "no-space" => exit::NO_ROOM,
-        "bad-setting" => exit::USAGE,
+        "bad-setting" | "bad-reference" => exit::USAGE,
         _ => exit::FAILED,
     }
 }

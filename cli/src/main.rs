@@ -9,11 +9,14 @@ mod settings;
 
 mod errors;
 mod printer;
+mod pull_bars;
 mod signals;
 
 mod adapter;
-mod atomic_file;
+mod catalog;
+mod config_folder;
 mod data_folder;
+mod fetch;
 mod memory;
 mod model;
 mod prompt;

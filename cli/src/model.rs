@@ -10,36 +10,64 @@ use minicrit_engine::{
     adapter::Adapter,
     arch, assemble,
     load::LoadOptions,
-    registry::Registry,
     sequence::Sequence,
     source::ModelFiles,
     tokens::{Tokenizer, Vocabulary},
 };
+use minicrit_hub::{
+    cache::{self, Found},
+    reference::Reference,
+    settings::HubSettings,
+};
 
-use crate::{errors::Failure, memory, printer, settings::Compute, signals};
+use crate::{
+    catalog::Catalog,
+    errors::{self, Failure},
+    memory, printer,
+    settings::Compute,
+    signals,
+};
 
 /// What the built-in model is called.
 pub const BUILTIN: &str = "nano";
 
 /// What a user means by a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ModelRef {
     /// The one in the program.
     Builtin,
     /// A folder or file.
     Path(PathBuf),
-    /// A known name, or `org/repo[@revision]`: it would have to be downloaded.
-    Hub(String),
+    /// A known name, or `org/repo[@revision][:file]`: it lies in the cache, or has to be pulled.
+    Hub(HubModel),
+}
+
+/// A model of a hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubModel {
+    /// What the user called it.
+    pub label: String,
+    /// The repository.
+    pub reference: Reference,
+    /// The hub, and the cache.
+    pub hub: Arc<HubSettings>,
+}
+
+impl HubModel {
+    /// Where it lies, if it is here.
+    pub fn found(&self) -> Option<Found> {
+        cache::find(&self.hub.cache, &self.reference)
+    }
 }
 
 impl ModelRef {
     /// Whether `text` names a model (rather than being a prompt): it exists as a path, is known by
     /// name, or has the form of a path, of `org/repo` or of `name:tag`.
-    pub fn is_named_by(text: &str, registry: &Registry) -> bool {
+    pub fn is_named_by(text: &str, catalog: &Catalog) -> bool {
         exists(text)
             || text == BUILTIN
-            || registry.find(text).is_some()
-            || looks_like_repo(text)
+            || catalog.find(text).is_some()
+            || Reference::parse(text).is_ok()
             || looks_like_path(text)
             || looks_like_tag(text)
     }
@@ -48,28 +76,31 @@ impl ModelRef {
     ///
     /// # Errors
     /// `model-not-found`, with the nearest known name.
-    pub fn parse(text: &str, registry: &Registry) -> Result<Self, Failure> {
+    pub fn parse(text: &str, catalog: &Catalog) -> Result<Self, Failure> {
+        let hub = |label: &str, reference| {
+            Self::Hub(HubModel { label: label.into(), reference, hub: Arc::clone(catalog.hub()) })
+        };
         if exists(text) {
             return Ok(Self::Path(text.into()));
         }
         if text == BUILTIN {
             return Ok(Self::Builtin);
         }
-        if let Some(entry) = registry.find(text) {
-            return Ok(if entry.is_builtin() {
-                Self::Builtin
-            } else {
-                Self::Hub(entry.name.clone())
-            });
+        if let Some(entry) = catalog.find(text) {
+            if entry.is_builtin() {
+                return Ok(Self::Builtin);
+            }
+            let reference = Reference::new(&entry.repo, entry.revision.as_deref());
+            return Ok(hub(&entry.name, reference.map_err(errors::named_failure)?));
         }
         if looks_like_path(text) {
             return Ok(Self::Path(text.into()));
         }
-        if looks_like_repo(text) {
-            return Ok(Self::Hub(text.into()));
+        if let Ok(reference) = Reference::parse(text) {
+            return Ok(hub(text, reference));
         }
         let failure = Failure::not_found("model-not-found", format!("no such model: `{text}`"));
-        Err(match registry.suggestions(text)[..] {
+        Err(match catalog.suggestions(text)[..] {
             [name, ..] => failure.hint(format!("did you mean `{name}`? (minicrit list shows all)")),
             [] => failure.hint("pass a folder or GGUF file, or a name from: minicrit list"),
         })
@@ -80,7 +111,7 @@ impl ModelRef {
         match self {
             Self::Builtin => BUILTIN.into(),
             Self::Path(path) => path.display().to_string(),
-            Self::Hub(name) => name.clone(),
+            Self::Hub(model) => model.label.clone(),
         }
     }
 
@@ -98,14 +129,19 @@ impl ModelRef {
                     .into())
             }
             Self::Path(path) => Ok(ModelFiles::open(path)?),
-            Self::Hub(name) => {
-                let message = format!("this model is not on this machine: `{name}`");
-                Err(Failure::not_found("model-not-downloaded", message)
-                    .hint("downloading is not built yet: pass a model folder or a GGUF file")
-                    .into())
-            }
+            Self::Hub(model) => match model.found() {
+                Some(found) => Ok(ModelFiles::open(&found.path)?),
+                None => Err(not_downloaded(model).into()),
+            },
         }
     }
+}
+
+/// The failure of a model that is not here and is not fetched.
+pub fn not_downloaded(model: &HubModel) -> Failure {
+    let message = format!("this model is not on this machine: `{}`", model.label);
+    Failure::not_found("model-not-downloaded", message)
+        .hint(format!("minicrit pull {}", model.label))
 }
 
 fn is_absent(error: std::io::Error) -> bool {
@@ -229,25 +265,6 @@ fn looks_like_path(text: &str) -> bool {
     (begins || ends) && !text.contains(char::is_whitespace)
 }
 
-/// `org/repo[@revision]` in the characters that the hub allows.
-fn looks_like_repo(text: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with(['.', '-'])
-            && part.chars().all(|it| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.'))
-    };
-    let (repo, revision) = text.split_once('@').unwrap_or((text, "main"));
-    match repo.split_once('/') {
-        Some((org, name)) => {
-            plain(org)
-                && plain(name)
-                && !revision.is_empty()
-                && !revision.contains(char::is_whitespace)
-        }
-        None => false,
-    }
-}
-
 /// `name:tag`, as registries spell it: nobody's prompt.
 fn looks_like_tag(text: &str) -> bool {
     let plain = |part: &str| {
@@ -269,12 +286,12 @@ mod tests {
             ["why?", "a b/c", "yes", "note: this", "5 / 3", "a/b/c", "/no way", "Really: no"]
         {
             assert!(
-                !looks_like_repo(text) && !looks_like_path(text) && !looks_like_tag(text),
+                Reference::parse(text).is_err() && !looks_like_path(text) && !looks_like_tag(text),
                 "{text}"
             );
         }
         for text in ["org/repo", "Qwen/Qwen2.5-0.5B@abc"] {
-            assert!(looks_like_repo(text), "{text}");
+            assert!(Reference::parse(text).is_ok(), "{text}");
         }
     }
 }

@@ -9,12 +9,12 @@ mod run;
 
 use std::path::PathBuf;
 
-use minicrit_engine::registry::Registry;
 use minicrit_quant::PackedKind;
 
 use crate::{
     adapter::AdapterRef,
-    args::{BenchArgs, ComputeArgs, ScoreArgs, TokenizeArgs},
+    args::{BenchArgs, ComputeArgs, PullWhen, ScoreArgs, TokenizeArgs},
+    catalog::Catalog,
     env::{self, Environment},
     errors::Failure,
     model::ModelRef,
@@ -34,6 +34,8 @@ pub struct Compute {
     pub context: Option<usize>,
     /// What the weights are packed into at load.
     pub quantize: Option<PackedKind>,
+    /// Whether a model that is not here is fetched, where the user says.
+    pub pull: Option<PullWhen>,
     /// A learned change to the model.
     pub adapter: Option<AdapterRef>,
 }
@@ -44,12 +46,12 @@ impl Compute {
     /// # Errors
     /// What is not built yet, by name; a bad environment variable.
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
-        let ComputeArgs { threads, chunk, ctx, quant, adapter } = args;
+        let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
         let quantize = packed_kind(&quant)?;
         let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
         let threads = threads_or_all(threads, environment)?;
         let context = ctx.map(|it| it as usize);
-        Ok(Self { threads, chunk: chunk as usize, context, quantize, adapter })
+        Ok(Self { threads, chunk: chunk as usize, context, quantize, pull, adapter })
     }
 }
 
@@ -116,7 +118,7 @@ impl ScoreSettings {
     pub fn resolve(
         args: ScoreArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> Result<Self, Failure> {
         let ScoreArgs { model, text, ids, continuations, logits, json, compute } = args;
         let source = match (text, ids) {
@@ -124,7 +126,7 @@ impl ScoreSettings {
             (text, None) => Source::Text(text.unwrap_or_default()),
         };
         Ok(Self {
-            model: ModelRef::parse(&model, registry)?,
+            model: ModelRef::parse(&model, catalog)?,
             source,
             continuations,
             logits,
@@ -156,7 +158,7 @@ impl TokenizeSettings {
     ///
     /// # Errors
     /// An unknown model.
-    pub fn resolve(args: TokenizeArgs, registry: &Registry) -> Result<Self, Failure> {
+    pub fn resolve(args: TokenizeArgs, catalog: &Catalog) -> Result<Self, Failure> {
         let TokenizeArgs { model, text, messages, tools, no_generation_prompt, json } = args;
         let what = match messages {
             Some(file) => {
@@ -164,7 +166,7 @@ impl TokenizeSettings {
             }
             None => ToTokenize::Text(text.unwrap_or_default()),
         };
-        Ok(Self { model: ModelRef::parse(&model, registry)?, what, json })
+        Ok(Self { model: ModelRef::parse(&model, catalog)?, what, json })
     }
 }
 
@@ -189,11 +191,11 @@ impl BenchSettings {
     pub fn resolve(
         args: BenchArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> Result<Self, Failure> {
         let BenchArgs { model, prompt_len, gen_len, depth, reps, json, compute } = args;
         Ok(Self {
-            model: model_or_default(model, environment, registry)?,
+            model: model_or_default(model, environment, catalog)?,
             prompt_len: prompt_len as usize,
             gen_len: gen_len as usize,
             depth: depth as usize,
@@ -211,10 +213,10 @@ impl BenchSettings {
 pub fn model_or_default(
     model: Option<String>,
     environment: &Environment,
-    registry: &Registry,
+    catalog: &Catalog,
 ) -> Result<ModelRef, Failure> {
     match model.as_ref().or(environment.model.as_ref()) {
-        Some(name) => ModelRef::parse(name, registry),
-        None => Ok(ModelRef::Builtin),
+        Some(name) => ModelRef::parse(name, catalog),
+        None => ModelRef::parse(&catalog.default_entry().name, catalog),
     }
 }

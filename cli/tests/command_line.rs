@@ -12,6 +12,7 @@ use assert_cmd::Command;
 fn minicrit(home: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("minicrit"));
     command.env_clear().env("MINICRIT_HOME", home.join("data")).current_dir(home).args(words);
+    command.env("HF_HOME", home.join("hf")).env("HF_HUB_OFFLINE", "1");
     command
 }
 
@@ -44,7 +45,9 @@ fn nothing_typed_prints_the_short_help() {
 #[test]
 fn help_texts() {
     check("help", &["--help"]);
-    for command in ["run", "score", "tokenize", "show", "bench", "list", "doctor", "completions"] {
+    let commands =
+        ["run", "score", "tokenize", "show", "bench", "pull", "list", "doctor", "completions"];
+    for command in commands {
         check(&format!("help_{command}"), &[command, "--help"]);
     }
     check("help_data", &["data", "--help"]);
@@ -123,8 +126,15 @@ fn what_is_not_built_yet_is_refused_by_name() {
     check("quant_not_built_score", &["score", "nano", "--text", "a", "--quant", "q4_k"]);
     check("quant_unknown", &["bench", "--quant", "q3_magic"]);
     check("adapter_not_found", &["run", "hi", "--adapter", "my-adapter"]);
-    check("hub_alias_not_built", &["run", "qwen2.5:0.5b", "hi"]);
-    check("hub_repo_not_built", &["show", "Qwen/Qwen2.5-0.5B-Instruct"]);
+}
+
+#[test]
+fn models_that_are_not_here() {
+    check("hub_alias_offline", &["run", "qwen2.5:0.5b", "hi"]);
+    check("hub_repo_absent", &["show", "Qwen/Qwen2.5-0.5B-Instruct"]);
+    check("pull_offline", &["pull", "Qwen/Qwen2.5-0.5B-Instruct-GGUF:q8_0"]);
+    check("pull_builtin", &["pull", "nano"]);
+    check("pull_path", &["pull", "./folder"]);
 }
 
 #[test]
@@ -199,7 +209,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = minicrit(home.path(), &["completions", shell]).output().unwrap();
         let script = String::from_utf8(output.stdout).unwrap();
-        for command in ["run", "score", "tokenize", "show", "bench", "list", "doctor"] {
+        for command in ["run", "score", "tokenize", "show", "bench", "pull", "list", "doctor"] {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 fn minicrit(words: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("minicrit"));
-    command.env_clear().env("MINICRIT_THREADS", "2").args(words);
+    command.env_clear().env("MINICRIT_THREADS", "2").env("HF_HUB_OFFLINE", "1").args(words);
     command
 }
 

@@ -44,7 +44,17 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`] with every problem of the text and its line.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
-        let (entries, default) = read::read(text)?;
+        let (entries, default) = read::read(text, None)?;
+        Ok(Self { entries, default })
+    }
+
+    /// This registry with the entries of another text behind its own. Names must not be taken; the
+    /// text may name another default.
+    ///
+    /// # Errors
+    /// [`RegistryError`] with every problem of the text and its line.
+    pub fn extended(&self, text: &str) -> Result<Self, RegistryError> {
+        let (entries, default) = read::read(text, Some(self))?;
         Ok(Self { entries, default })
     }
 
@@ -90,6 +100,21 @@ mod tests {
         }
         assert_eq!(registry.find("qwen2.5"), None);
         assert_eq!(registry.find(""), None);
+    }
+
+    #[test]
+    fn own_entries_stand_behind_the_built_in_ones() {
+        let own = "schema_version = 1\ndefault = \"mine\"\n[[model]]\nname = \"mine\"\n\
+                   title = \"Mine\"\ndescription = \"Mine.\"\nrepo = \"me/mine\"\n\
+                   architecture = \"llama\"\nlicense = \"MIT\"\ndraft_for = [\"qwen2.5:1.5b\"]\n";
+        let registry = Registry::embedded().extended(own).unwrap_or_else(|it| panic!("{it}"));
+        assert_eq!(registry.default_entry().name, "mine");
+        assert_eq!(registry.entries().len(), Registry::embedded().entries().len() + 1);
+        let empty = Registry::embedded().extended("schema_version = 1\n");
+        assert_eq!(empty.map_err(|it| it.to_string()).as_ref(), Ok(Registry::embedded()));
+        let taken = Registry::embedded().extended(&own.replace("\"mine\"", "\"nano\""));
+        let error = taken.err().map(|it| it.to_string()).unwrap_or_default();
+        assert!(error.contains("line 3: `nano`: the name `nano` is taken by `nano`"), "{error}");
     }
 
     /// The weights that a shape implies at the least: embeddings and attention's key and value rows

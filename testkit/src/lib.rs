@@ -1,6 +1,7 @@
 //! Tiny models, fixtures and tolerances for the tests of every crate.
 
 pub mod draft_cases;
+pub mod fake_hub;
 pub mod files;
 pub mod fixtures;
 mod hostile_templates;

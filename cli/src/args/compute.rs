@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::PullWhen;
+
 /// How to load and drive a model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Computing")]
@@ -21,6 +23,10 @@ pub struct ComputeArgs {
     /// Pack weights at load: q8 (int8), q4 (int4) or none; smaller, faster and a little less exact
     #[arg(long, value_name = "FORMAT", default_value = "none")]
     pub quant: String,
+
+    /// Fetch a model that is not on this machine? [default: missing for run, never elsewhere]
+    #[arg(long, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
 
     /// Adapter folder (PEFT format) to apply; `:0.5` after it scales its change
     #[arg(long, value_name = "DIR[:SCALE]")]

@@ -3,6 +3,7 @@
 mod bench;
 mod compute;
 mod data;
+mod pull;
 mod run;
 pub mod sampling;
 mod score;
@@ -12,6 +13,7 @@ mod tokenize;
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
 pub use data::{DataArgs, DataCheckArgs, DataCommand};
+pub use pull::{PullArgs, PullWhen};
 pub use run::RunArgs;
 pub use sampling::SamplingArgs;
 pub use score::ScoreArgs;
@@ -72,6 +74,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Check training data before it is trained on
     Data(DataArgs),
+    /// Fetch a model from the hub
+    Pull(PullArgs),
     /// List the models that minicrit knows by name
     #[command(visible_alias = "ls")]
     List(ListArgs),

@@ -6,13 +6,13 @@ use minicrit_engine::{
     chat::Message,
     session::{GenerateOptions, Session},
 };
+use minicrit_hub::atomic_file;
 use serde_json::json;
 
 use super::lines::{self, HELP, Line, Topic};
 use crate::{
     answer::{self, Answer},
     args::sampling,
-    atomic_file,
     commands::tell_figures,
     data_folder,
     env::Environment,

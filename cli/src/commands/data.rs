@@ -8,18 +8,14 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use minicrit_hub::atomic_file::{self, Readers};
 use minicrit_lora::data::{
     self, EncodeOptions, Encoder, FileReport, Layout, Listener, Problem, Rule, Severity,
 };
 use serde_json::{Value, json};
 
 use super::Status;
-use crate::{
-    atomic_file::{self, Readers},
-    errors, printer,
-    settings::DataCheckSettings,
-    training_data,
-};
+use crate::{errors, printer, settings::DataCheckSettings, training_data};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();

@@ -11,7 +11,7 @@ use sysinfo::Disks;
 use super::{Status, list};
 use crate::{
     data_folder,
-    env::Environment,
+    env::{Environment, TokenSource},
     memory::{self, Available},
     model::{self, ModelRef},
     printer,
@@ -75,7 +75,9 @@ pub fn doctor(
         check_processor(),
         check_cores(environment),
         check_memory(&available),
-        check_folder(data_folder::path(environment).as_deref()),
+        check_folder("data folder", data_folder::path(environment).as_deref(), crate::env::HOME),
+        check_folder("model cache", environment.hub.cache.as_deref(), "HF_HUB_CACHE"),
+        check_token(environment),
         check_builtin(),
     ];
     let fits: Vec<Fit> =
@@ -201,10 +203,10 @@ fn check_memory(available: &Available) -> Check {
     }
 }
 
-fn check_folder(folder: Option<&Path>) -> Check {
+fn check_folder(name: &'static str, folder: Option<&Path>, variable: &str) -> Check {
     let Some(folder) = folder else {
-        return Check::new("data folder", Verdict::Warn, "this user has no home folder")
-            .hint(format!("set {} to keep chats and history", crate::env::HOME));
+        return Check::new(name, Verdict::Warn, "this user has no home folder")
+            .hint(format!("set {variable}"));
     };
     let disks = Disks::new_with_refreshed_list();
     let existing = folder.ancestors().find(|it| it.exists()).unwrap_or(folder);
@@ -216,18 +218,28 @@ fn check_folder(folder: Option<&Path>) -> Check {
         .max_by_key(|it| it.mount_point().as_os_str().len());
     let shown = folder.display();
     match disk.map(sysinfo::Disk::available_space) {
-        None => Check::new("data folder", Verdict::Pass, format!("{shown}")),
+        None => Check::new(name, Verdict::Pass, format!("{shown}")),
         Some(free) if free < LITTLE_DISK => {
             let found = format!("{shown}, {} free", printer::bytes(free));
-            Check::new("data folder", Verdict::Warn, found)
-                .hint(format!("free some space, or set {} to another disk", crate::env::HOME))
+            Check::new(name, Verdict::Warn, found)
+                .hint(format!("free some space, or set {variable} to another disk"))
         }
-        Some(free) => Check::new(
-            "data folder",
-            Verdict::Pass,
-            format!("{shown}, {} free", printer::bytes(free)),
-        ),
+        Some(free) => {
+            Check::new(name, Verdict::Pass, format!("{shown}, {} free", printer::bytes(free)))
+        }
     }
+}
+
+/// Whether there is a token, and where it comes from; never the token.
+fn check_token(environment: &Environment) -> Check {
+    let hub = &environment.hub;
+    let found = match (hub.token_source, &hub.token_path) {
+        (Some(TokenSource::Environment), _) => "from HF_TOKEN".to_string(),
+        (Some(TokenSource::File), Some(path)) => format!("from {}", path.display()),
+        _ => "none; gated models ask for one".to_string(),
+    };
+    let offline = if hub.offline { "; offline by HF_HUB_OFFLINE" } else { "" };
+    Check::new("hub token", Verdict::Pass, format!("{found}{offline}"))
 }
 
 fn check_builtin() -> Check {

@@ -1,18 +1,21 @@
 //! `minicrit list`: models known by name.
 
-use minicrit_engine::registry::Registry;
+use minicrit_engine::registry::Entry;
+use minicrit_hub::{cache, reference::Reference};
 use serde_json::json;
 
 use super::Status;
-use crate::printer;
+use crate::{catalog::Catalog, printer};
 
-/// Prints the registry; only the built-in model is on every machine.
+const ABSENT: &str = "not downloaded";
+
+/// Prints the registry, and which of its models are on this machine.
 ///
 /// # Errors
 /// A stream that is gone.
-pub fn list(registry: &Registry, as_json: bool) -> anyhow::Result<Status> {
+pub fn list(catalog: &Catalog, as_json: bool) -> anyhow::Result<Status> {
     if as_json {
-        let models: Vec<_> = registry
+        let models: Vec<_> = catalog
             .entries()
             .iter()
             .map(|it| {
@@ -24,14 +27,14 @@ pub fn list(registry: &Registry, as_json: bool) -> anyhow::Result<Status> {
                     "parameters": it.params,
                     "context_length": it.context,
                     "license": it.license,
-                    "available": it.is_builtin(),
+                    "available": place(catalog, it) != ABSENT,
                 })
             })
             .collect();
         printer::json(&json!({ "models": models }))?;
         return Ok(Status::Done);
     }
-    let rows: Vec<_> = registry
+    let rows: Vec<_> = catalog
         .entries()
         .iter()
         .map(|it| {
@@ -40,17 +43,27 @@ pub fn list(registry: &Registry, as_json: bool) -> anyhow::Result<Status> {
                 it.params.map_or_else(String::new, count),
                 it.context.map_or_else(String::new, |it| it.to_string()),
                 it.license.clone(),
-                if it.is_builtin() { "built in".into() } else { "not downloaded".into() },
+                place(catalog, it).into(),
                 it.title.clone(),
             ]
         })
         .collect();
     let header = ["NAME", "PARAMETERS", "CONTEXT", "LICENSE", "WHERE", "TITLE"];
     printer::data(&printer::table(header, &rows))?;
-    printer::note(
-        "a model that is not downloaded: fetch its folder or GGUF file elsewhere and pass the path",
-    );
+    printer::note("hint: minicrit pull NAME fetches a model that is not downloaded");
     Ok(Status::Done)
+}
+
+/// Where a known model is.
+fn place(catalog: &Catalog, entry: &Entry) -> &'static str {
+    if entry.is_builtin() {
+        return "built in";
+    }
+    let reference = Reference::new(&entry.repo, entry.revision.as_deref());
+    match reference.ok().and_then(|it| cache::find(&catalog.hub().cache, &it)) {
+        Some(_) => "here",
+        None => ABSENT,
+    }
 }
 
 /// Parameters as people say them: `494M`, `7.2B`.

@@ -5,6 +5,7 @@ mod completions;
 mod data;
 mod doctor;
 mod list;
+mod pull;
 mod run;
 mod score;
 mod show;
@@ -14,17 +15,20 @@ use std::{io, process::ExitCode};
 
 pub use run::{banner, tell_figures};
 
-use minicrit_engine::{chat, registry::Registry};
+use minicrit_engine::chat;
 use minicrit_quant::pool::Threads;
 
 use crate::{
-    args::{self, Command},
+    args::{self, Command, PullWhen},
+    catalog::Catalog,
     env::Environment,
     errors::Failure,
+    fetch,
+    model::ModelRef,
     printer,
     settings::{
-        BenchSettings, Compute, DataCheckSettings, RunSettings, ScoreSettings, TokenizeSettings,
-        model_or_default,
+        BenchSettings, Compute, DataCheckSettings, RunSettings, ScoreSettings, Talk,
+        TokenizeSettings, model_or_default,
     },
 };
 
@@ -59,38 +63,56 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
         printer::data_styled(&args::short_help())?;
         return Ok(Status::Done);
     };
-    let registry = Registry::embedded();
+    let catalog = &Catalog::read(environment)?;
     match command {
         Command::Run(args) => {
             let in_terminal = printer::stdin_is_terminal();
-            let settings = RunSettings::resolve(*args, environment, registry, in_terminal)?;
+            let settings = RunSettings::resolve(*args, environment, catalog, in_terminal)?;
+            let quiet = settings.talk == Talk::Quiet;
+            let when = settings.compute.pull.unwrap_or(PullWhen::Missing);
+            let draft = settings.drafting.model();
+            let models: Vec<&ModelRef> = draft.into_iter().chain([&settings.model]).collect();
+            fetch::missing(&models, when, quiet, environment)?;
             with_threads(&settings.compute, || run::run(&settings, environment))
         }
         Command::Score(args) => {
-            let settings = ScoreSettings::resolve(args, environment, registry)?;
+            let settings = ScoreSettings::resolve(args, environment, catalog)?;
+            fetch_if_asked(&settings.model, &settings.compute, environment)?;
             with_threads(&settings.compute, || score::score(&settings))
         }
-        Command::Tokenize(args) => tokenize::tokenize(&TokenizeSettings::resolve(args, registry)?),
+        Command::Tokenize(args) => tokenize::tokenize(&TokenizeSettings::resolve(args, catalog)?),
         Command::Show(args::ShowArgs { model, json }) => {
-            let model = model_or_default(model, environment, registry)?;
-            show::show(&model, registry, json)
+            let model = model_or_default(model, environment, catalog)?;
+            show::show(&model, catalog, json)
         }
         Command::Bench(args) => {
-            let settings = BenchSettings::resolve(args, environment, registry)?;
+            let settings = BenchSettings::resolve(args, environment, catalog)?;
+            fetch_if_asked(&settings.model, &settings.compute, environment)?;
             with_threads(&settings.compute, || bench::bench(&settings))
         }
         Command::Data(args::DataArgs { command: args::DataCommand::Check(args) }) => {
-            let settings = DataCheckSettings::resolve(args, environment, registry)?;
+            let settings = DataCheckSettings::resolve(args, environment, catalog)?;
             with_workers(settings.threads, || data::check(&settings))
         }
-        Command::List(args::ListArgs { json }) => list::list(registry, json),
-        Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(registry, environment, json),
+        Command::Pull(args) => pull::pull(&args, catalog, environment),
+        Command::List(args::ListArgs { json }) => list::list(catalog, json),
+        Command::Doctor(args::DoctorArgs { json }) => doctor::doctor(catalog, environment, json),
         Command::Completions { shell } => completions::completions(shell),
         Command::RenderTemplate => {
             chat::render_child(io::stdin().lock(), io::stdout().lock())?;
             Ok(Status::Done)
         }
     }
+}
+
+/// Fetches the model of a command that does so only where `--pull missing` says it.
+fn fetch_if_asked(
+    model: &ModelRef,
+    compute: &Compute,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let when = compute.pull.unwrap_or(PullWhen::Never);
+    fetch::missing(&[model], when, false, environment)
 }
 
 /// Runs `work` on as many threads as the user wants; candle's loops use the same ones.

@@ -7,11 +7,11 @@ use minicrit_engine::{
     score::{self, Scored},
     sequence::Sequence,
 };
+use minicrit_hub::atomic_file;
 use serde_json::{Value, json};
 
 use super::Status;
 use crate::{
-    atomic_file,
     errors::{self, Failure},
     model::Loaded,
     printer, prompt,

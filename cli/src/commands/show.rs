@@ -95,7 +95,7 @@ fn license(model: &ModelRef, registry: &Registry) -> Option<String> {
     let path = match model {
         ModelRef::Builtin => return Some(registry.find(model::BUILTIN)?.license.clone()),
         ModelRef::Path(path) => path,
-        ModelRef::Hub(name) => return Some(registry.find(name)?.license.clone()),
+        ModelRef::Hub(model) => return Some(registry.find(&model.label)?.license.clone()),
     };
     let card = std::fs::read_to_string(Path::new(path).join("README.md")).ok()?;
     license_of_card(&card)

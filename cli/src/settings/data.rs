@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use minicrit_engine::registry::Registry;
 use minicrit_lora::data::{DataFile, data_files};
 
 use super::threads_or_all;
-use crate::{args::DataCheckArgs, env::Environment, model::ModelRef};
+use crate::{args::DataCheckArgs, catalog::Catalog, env::Environment, model::ModelRef};
 
 /// Problems of a rule that people are shown.
 const SHOWN: u64 = 5;
@@ -32,12 +31,12 @@ impl DataCheckSettings {
     pub fn resolve(
         args: DataCheckArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
     ) -> anyhow::Result<Self> {
         let DataCheckArgs { data, valid, model, max_seq_len, rejected, limit, json } = args;
         Ok(Self {
             files: data_files(&data, valid.as_deref())?,
-            model: model.map(|it| ModelRef::parse(&it, registry)).transpose()?,
+            model: model.map(|it| ModelRef::parse(&it, catalog)).transpose()?,
             max_seq_len: max_seq_len.map(|it| it as usize),
             rejected,
             limit: limit.unwrap_or(if json { u64::MAX } else { SHOWN }),

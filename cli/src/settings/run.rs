@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use minicrit_engine::registry::Registry;
-
 use super::{Compute, model_or_default};
 use crate::{
     args::{RunArgs, SamplingArgs},
+    catalog::Catalog,
     env::Environment,
     errors::Failure,
     model::ModelRef,
@@ -77,6 +76,16 @@ pub enum Drafting {
     Model(ModelRef),
 }
 
+impl Drafting {
+    /// The small model, if there is one.
+    pub fn model(&self) -> Option<&ModelRef> {
+        match self {
+            Self::Model(model) => Some(model),
+            Self::Off | Self::Ngram => None,
+        }
+    }
+}
+
 /// What the model is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -138,7 +147,7 @@ impl RunSettings {
     pub fn resolve(
         args: RunArgs,
         environment: &Environment,
-        registry: &Registry,
+        catalog: &Catalog,
         in_terminal: bool,
     ) -> Result<Self, Failure> {
         let RunArgs {
@@ -159,9 +168,9 @@ impl RunSettings {
         } = args;
         let (model, prompt) = match (first, second) {
             (Some(model), Some(prompt)) => (Some(model), Some(prompt)),
-            (Some(one), None) if ModelRef::is_named_by(&one, registry) => (Some(one), None),
+            (Some(one), None) if ModelRef::is_named_by(&one, catalog) => (Some(one), None),
             (Some(one), None) => {
-                refuse_misspelt_model(&one, registry)?;
+                refuse_misspelt_model(&one, catalog)?;
                 (None, Some(one))
             }
             (None, prompt) => (None, prompt),
@@ -185,10 +194,10 @@ impl RunSettings {
         let drafting = match draft.as_deref() {
             None => Drafting::Off,
             Some("ngram") => Drafting::Ngram,
-            Some(name) => Drafting::Model(ModelRef::parse(name, registry)?),
+            Some(name) => Drafting::Model(ModelRef::parse(name, catalog)?),
         };
         Ok(Self {
-            model: model_or_default(model, environment, registry)?,
+            model: model_or_default(model, environment, catalog)?,
             input,
             system,
             raw,
@@ -211,13 +220,13 @@ impl RunSettings {
 }
 
 /// A lone word that is nearly the name of a model is a slip, not a prompt.
-fn refuse_misspelt_model(word: &str, registry: &Registry) -> Result<(), Failure> {
+fn refuse_misspelt_model(word: &str, catalog: &Catalog) -> Result<(), Failure> {
     let like_a_name =
         word.contains(|it: char| it.is_ascii_digit() || matches!(it, '-' | '.' | '_'));
     if word.contains(char::is_whitespace) || !like_a_name {
         return Ok(());
     }
-    match registry.suggestions(word)[..] {
+    match catalog.suggestions(word)[..] {
         [name, ..] => {
             Err(Failure::not_found("model-not-found", format!("no such model: `{word}`"))
                 .hint(format!("did you mean `{name}`? as a prompt: minicrit run nano \"{word}\"")))

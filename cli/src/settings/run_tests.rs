@@ -15,8 +15,8 @@ fn run_args(words: &[&str]) -> RunArgs {
 }
 
 fn resolve(words: &[&str], environment: &Environment) -> Result<RunSettings, Failure> {
-    let registry = Registry::embedded();
-    RunSettings::resolve(run_args(words), environment, registry, false)
+    let catalog = Catalog::embedded();
+    RunSettings::resolve(run_args(words), environment, &catalog, false)
 }
 
 #[test]
@@ -35,7 +35,8 @@ fn one_argument_is_a_model_or_else_a_prompt() {
     check(&[path, "nano"], ModelRef::Path(path.into()), Input::Prompt("nano".into()));
     check(&["./absent"], ModelRef::Path("./absent".into()), Input::Stdin);
     check(&["absent.gguf"], ModelRef::Path("absent.gguf".into()), Input::Stdin);
-    check(&["org/repo"], ModelRef::Hub("org/repo".into()), Input::Stdin);
+    let hub = ModelRef::parse("org/repo", &Catalog::embedded()).unwrap();
+    check(&["org/repo"], hub, Input::Stdin);
     check(&[], ModelRef::Builtin, Input::Stdin);
 }
 

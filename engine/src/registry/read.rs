@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue, ValueDeserializer},
 };
 
-use super::{Entry, RegistryError, RegistryProblem};
+use super::{Entry, Registry, RegistryError, RegistryProblem};
 
 /// The only version of the schema so far.
 const SCHEMA_VERSION: &str = "1";
@@ -39,8 +39,12 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// Reads entries and the position of the default.
-pub(super) fn read(text: &str) -> Result<(Vec<Entry>, usize), RegistryError> {
+/// Reads entries, behind those of `base`, and the position of the default.
+pub(super) fn read(
+    text: &str,
+    base: Option<&Registry>,
+) -> Result<(Vec<Entry>, usize), RegistryError> {
+    let known: &[Entry] = base.map_or(&[], |it| it.entries());
     let mut problems = Problems { text, found: Vec::new(), unread: Vec::new() };
     let (root, mistakes) = DeTable::parse_recoverable(text);
     for mistake in mistakes {
@@ -71,13 +75,17 @@ pub(super) fn read(text: &str) -> Result<(Vec<Entry>, usize), RegistryError> {
     if !version_seen {
         problems.add(None, None, format!("`schema_version = {SCHEMA_VERSION}` is missing"));
     }
-    check_entries(&placed, &mut problems);
-    let default = find_default(default_name, &placed, &mut problems);
+    check_entries(known, &placed, &mut problems);
+    let default = match (default_name, base) {
+        (None, Some(base)) => Some(base.default),
+        (name, _) => find_default(name, known, &placed, &mut problems),
+    };
 
     problems.found.sort_by_key(|it| it.line);
     match default {
         Some(default) if problems.found.is_empty() => {
-            Ok((placed.into_iter().map(|it| it.entry).collect(), default))
+            let added = placed.into_iter().map(|it| it.entry);
+            Ok((known.iter().cloned().chain(added).collect(), default))
         }
         _ => Err(RegistryError::Invalid { problems: problems.found }),
     }
@@ -116,8 +124,11 @@ fn read_entries(value: Spanned<DeValue<'_>>, problems: &mut Problems<'_>) -> Vec
 }
 
 /// Checks what the types can't say.
-fn check_entries(placed: &[Placed], problems: &mut Problems<'_>) {
-    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+fn check_entries(known: &[Entry], placed: &[Placed], problems: &mut Problems<'_>) {
+    let mut owners: BTreeMap<String, &str> = known
+        .iter()
+        .flat_map(|entry| entry.names().map(|it| (it.to_lowercase(), entry.name.as_str())))
+        .collect();
     for Placed { entry, span } in placed {
         let mut add = |what| problems.add(Some(span.clone()), Some(&entry.name), what);
         for name in entry.names() {
@@ -132,13 +143,17 @@ fn check_entries(placed: &[Placed], problems: &mut Problems<'_>) {
     }
     for Placed { entry, span } in placed {
         for target in &entry.draft_for {
-            let is_known = placed.iter().any(|it| it.entry.name == *target);
+            let is_known = all(known, placed).any(|it| it.name == *target);
             if !is_known && !problems.unread.contains(target) {
                 let what = format!("`draft_for` names an unknown model `{target}`");
                 problems.add(Some(span.clone()), Some(&entry.name), what);
             }
         }
     }
+}
+
+fn all<'a>(known: &'a [Entry], placed: &'a [Placed]) -> impl Iterator<Item = &'a Entry> {
+    known.iter().chain(placed.iter().map(|it| &it.entry))
 }
 
 fn check_fields(entry: &Entry, add: &mut impl FnMut(String)) {
@@ -186,6 +201,7 @@ fn is_repository(repo: &str) -> bool {
 
 fn find_default(
     name: Option<(String, Range<usize>)>,
+    known: &[Entry],
     placed: &[Placed],
     problems: &mut Problems<'_>,
 ) -> Option<usize> {
@@ -193,7 +209,7 @@ fn find_default(
         problems.add(None, None, "`default` is missing: name the model to use".into());
         return None;
     };
-    let position = placed.iter().position(|it| it.entry.name == name);
+    let position = all(known, placed).position(|it| it.name == name);
     if position.is_none() && !problems.unread.contains(&name) {
         problems.add(Some(span), None, format!("`default` names an unknown model `{name}`"));
     }
@@ -209,7 +225,7 @@ mod tests {
                          repo = \"builtin\"\narchitecture = \"llama\"\nlicense = \"MIT\"\n";
 
     fn problems(text: &str) -> Vec<String> {
-        match read(text) {
+        match read(text, None) {
             Ok(_) => Vec::new(),
             Err(RegistryError::Invalid { problems }) => {
                 problems.iter().map(RegistryProblem::to_string).collect()
@@ -226,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_minimal_registry_is_read() {
-        let (entries, default) = read(&format!("{HEAD}{MODEL}")).expect("good");
+        let (entries, default) = read(&format!("{HEAD}{MODEL}"), None).expect("good");
         assert_eq!((entries[default].name.as_str(), entries.len()), ("a", 1));
     }
 

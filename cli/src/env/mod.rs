@@ -2,7 +2,11 @@
 //!
 //! Precedence, everywhere: flag, then environment, then default.
 
+mod hub;
+
 use std::path::PathBuf;
+
+pub use hub::{HubEnvironment, TokenSource};
 
 /// Number of threads, where `--threads` does not say.
 pub const THREADS: &str = "MINICRIT_THREADS";
@@ -10,16 +14,19 @@ pub const THREADS: &str = "MINICRIT_THREADS";
 pub const MODEL: &str = "MINICRIT_MODEL";
 /// Folder for chats and history, instead of the system's data folder.
 pub const HOME: &str = "MINICRIT_HOME";
+/// Folder of config.toml and models.toml, instead of the system's configuration folder.
+pub const CONFIG: &str = "MINICRIT_CONFIG";
 /// Keeps the chat's input history out of the disk (1, on, yes, true).
 pub const NO_HISTORY: &str = "MINICRIT_NOHISTORY";
 /// No colours, whatever its value (<https://no-color.org>).
 pub const NO_COLOR: &str = "NO_COLOR";
 
 /// Name and meaning of each, as the help prints them.
-pub const ALL: [(&str, &str); 5] = [
+pub const ALL: [(&str, &str); 6] = [
     (THREADS, "number of threads, where --threads does not say"),
     (MODEL, "the model, where the command line names none"),
-    (HOME, "folder for chats and history"),
+    (HOME, "folder for chats, history and the library's state"),
+    (CONFIG, "folder of your own config.toml and models.toml"),
     (NO_HISTORY, "1: keep no history of what was typed"),
     (NO_COLOR, "no colours"),
 ];
@@ -33,18 +40,25 @@ pub struct Environment {
     pub model: Option<String>,
     /// [`HOME`].
     pub home: Option<PathBuf>,
+    /// [`CONFIG`].
+    pub config: Option<PathBuf>,
     /// [`NO_HISTORY`].
     pub no_history: bool,
+    /// Hugging Face's own variables.
+    pub hub: HubEnvironment,
 }
 
 impl Environment {
     /// Reads the variables. An empty one counts as absent.
     pub fn read() -> Self {
         let text = |name| std::env::var(name).ok().filter(|it| !it.is_empty());
+        let folder = |name| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
         Self {
             threads: text(THREADS),
             model: text(MODEL),
-            home: std::env::var_os(HOME).filter(|it| !it.is_empty()).map(PathBuf::from),
+            home: folder(HOME),
+            config: folder(CONFIG),
+            hub: HubEnvironment::read(),
             no_history: text(NO_HISTORY).is_some_and(|it| is_on(&it)),
         }
     }
@@ -52,9 +66,10 @@ impl Environment {
 
 /// The part of `--help` that lists the variables.
 pub fn help() -> String {
-    let width = ALL.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let all = || ALL.iter().chain(&hub::ALL);
+    let width = all().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> =
-        ALL.iter().map(|(name, meaning)| format!("  {name:width$}  {meaning}")).collect();
+        all().map(|(name, meaning)| format!("  {name:width$}  {meaning}")).collect();
     format!("Environment:\n{}", lines.join("\n"))
 }
 
@@ -79,7 +94,7 @@ mod tests {
     #[test]
     fn the_help_names_every_variable() {
         let help = help();
-        for name in [THREADS, MODEL, HOME, NO_HISTORY, NO_COLOR] {
+        for name in [THREADS, MODEL, HOME, CONFIG, NO_HISTORY, NO_COLOR, "HF_TOKEN"] {
             assert!(help.contains(name), "{name}");
         }
     }
