@@ -322,10 +322,13 @@ fn one_batch_is_learned_by_heart() {
         let summary = finished(minicrit(&[&common[..], words].concat()).output().unwrap());
         summary["final_loss"].as_f64().unwrap()
     };
+    // The head is trained too: with 32 values in a normed row, a frozen random head can't tell 352
+    // tokens apart by enough.
+    let modules = ".*(_proj|lm_head)";
     for base in ["none", "q8", "q4"] {
         let words =
-            ["--iters", "70", "--lr", "2e-2", "--rank", "32", "--alpha", "64", "--base", base];
-        let loss = learn("sft.jsonl", &words);
+            ["--iters", "60", "--lr", "1e-2", "--rank", "32", "--alpha", "64", "--base", base];
+        let loss = learn("sft.jsonl", &[&words[..], &["--target-modules", modules]].concat());
         assert!(loss < 0.05, "sft, base {base}: {loss}");
     }
     for method in ["dpo", "simpo"] {
