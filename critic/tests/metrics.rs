@@ -116,8 +116,9 @@ fn a_better_critic_is_told_from_noise() {
     assert!(better.mcnemar_p < 1e-3 && f1.p < 0.01 && f1.low > 0.05, "{better:?}");
     let same = compare(&weak, &weak, 1);
     assert_eq!((same.mcnemar_p, same.get(Metric::F1).unwrap().p), (1.0, 1.0));
+    // Held to the level at which the better one was told; how rare false alarms are is counted below.
     let equal = compare(&weak, &scripted(0.7, 400, 3), 1);
-    assert!(equal.mcnemar_p > 0.05, "{equal:?}");
+    assert!(equal.mcnemar_p > 1e-3, "{equal:?}");
 }
 
 #[test]
