@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use minicrit_engine::model::Decoder;
 use minicrit_lora::{LoraError, lora::Lora, peft};
 
-use crate::errors::Failure;
+use crate::{data_folder, env::Environment, errors::Failure};
 
 /// An adapter's folder, and how much of its change is wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,22 @@ impl AdapterRef {
                 let message = format!("an adapter's scale must be a number other than 0: `{text}`");
                 Err(Failure::usage("bad-adapter-scale", message).hint("write DIR or DIR:0.5"))
             }
+        }
+    }
+
+    /// What a name without a scale means.
+    pub fn named(text: &str, environment: &Environment) -> Self {
+        Self { dir: text.into(), scale: 1.0 }.found(environment)
+    }
+
+    /// A plain name that is no folder here is looked for among the adapters of the data folder.
+    #[must_use]
+    pub fn found(self, environment: &Environment) -> Self {
+        let is_name = self.dir.components().count() == 1 && !self.dir.exists();
+        let home = data_folder::path(environment).map(|it| it.join("adapters").join(&self.dir));
+        match home.filter(|it| is_name && it.is_dir()) {
+            Some(dir) => Self { dir, ..self },
+            None => self,
         }
     }
 

@@ -5,6 +5,7 @@
 //! compile.
 
 mod data;
+mod fuse;
 mod run;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use data::DataCheckSettings;
+pub use fuse::FuseSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
@@ -48,7 +50,10 @@ impl Compute {
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
         let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
         let quantize = packed_kind(&quant)?;
-        let adapter = adapter.map(|it| AdapterRef::parse(&it)).transpose()?;
+        let adapter = match adapter {
+            Some(text) => Some(AdapterRef::parse(&text)?.found(environment)),
+            None => None,
+        };
         let threads = threads_or_all(threads, environment)?;
         let context = ctx.map(|it| it as usize);
         Ok(Self { threads, chunk: chunk as usize, context, quantize, pull, adapter })

@@ -1,5 +1,6 @@
 //! What can be typed: raw structs, as clap fills them. What they mean is in [`crate::settings`].
 
+mod adapters;
 mod bench;
 mod compute;
 mod data;
@@ -10,6 +11,7 @@ mod score;
 mod show;
 mod tokenize;
 
+pub use adapters::{AdaptersArgs, AdaptersCommand, FuseArgs, FuseDtype, MergeArgs, MergeMethod};
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
 pub use data::{DataArgs, DataCheckArgs, DataCommand};
@@ -74,6 +76,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Check training data before it is trained on
     Data(DataArgs),
+    /// List, check, merge, export and remove adapters
+    Adapters(AdaptersArgs),
+    /// Merge an adapter into its base: one model of plain weights
+    Fuse(FuseArgs),
     /// Fetch a model from the hub
     Pull(PullArgs),
     /// List the models that minicrit knows by name

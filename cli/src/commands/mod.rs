@@ -1,9 +1,11 @@
 //! One file for each command. A command gets settings, calls the engine and prints.
 
+mod adapters;
 mod bench;
 mod completions;
 mod data;
 mod doctor;
+mod fuse;
 mod list;
 mod pull;
 mod run;
@@ -27,7 +29,7 @@ use crate::{
     model::ModelRef,
     printer,
     settings::{
-        BenchSettings, Compute, DataCheckSettings, RunSettings, ScoreSettings, Talk,
+        BenchSettings, Compute, DataCheckSettings, FuseSettings, RunSettings, ScoreSettings, Talk,
         TokenizeSettings, model_or_default,
     },
 };
@@ -90,6 +92,10 @@ pub fn execute(command: Option<Command>, environment: &Environment) -> anyhow::R
             fetch_if_asked(&settings.model, &settings.compute, environment)?;
             with_threads(&settings.compute, || bench::bench(&settings))
         }
+        Command::Adapters(args::AdaptersArgs { command }) => {
+            adapters::adapters(command, environment, catalog)
+        }
+        Command::Fuse(args) => fuse::fuse(&FuseSettings::resolve(args, environment, catalog)?),
         Command::Data(args::DataArgs { command: args::DataCommand::Check(args) }) => {
             let settings = DataCheckSettings::resolve(args, environment, catalog)?;
             with_workers(settings.threads, || data::check(&settings))
