@@ -8,6 +8,7 @@ mod critic;
 mod data;
 mod finetune;
 mod quantize;
+mod fuse;
 mod run;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Swe
 pub use data::DataCheckSettings;
 pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
 pub use quantize::QuantizeSettings;
+pub use fuse::FuseSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.
