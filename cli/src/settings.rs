@@ -7,8 +7,8 @@
 mod critic;
 mod data;
 mod finetune;
-mod quantize;
 mod fuse;
+mod quantize;
 mod run;
 
 use std::path::PathBuf;
@@ -27,8 +27,8 @@ use crate::{
 pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
 pub use data::DataCheckSettings;
 pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
-pub use quantize::QuantizeSettings;
 pub use fuse::FuseSettings;
+pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 
 /// How to load and drive a model.

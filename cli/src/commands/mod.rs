@@ -10,8 +10,8 @@ mod data;
 mod doctor;
 mod eval;
 mod finetune;
-mod library;
 mod fuse;
+mod library;
 mod list;
 mod model_data;
 mod promotion;
@@ -41,8 +41,8 @@ use crate::{
     printer,
     settings::{
         BenchSettings, Compute, CritiqueSettings, DataCheckSettings, EvalSettings,
-        FinetuneSettings, FuseSettings, QuantizeSettings, RunSettings, ScoreSettings, Talk, TokenizeSettings,
-        model_or_default,
+        FinetuneSettings, FuseSettings, QuantizeSettings, RunSettings, ScoreSettings, Talk,
+        TokenizeSettings, model_or_default,
     },
 };
 
@@ -155,8 +155,8 @@ pub fn execute(
         Command::Finetune(args) => {
             let settings = FinetuneSettings::resolve(*args, environment, catalog)?;
             with_threads(settings.compute.threads, || finetune::finetune(&settings))
-        Command::Fuse(args) => fuse::fuse(&FuseSettings::resolve(args, environment, catalog)?),
         }
+        Command::Fuse(args) => fuse::fuse(&FuseSettings::resolve(args, environment, catalog)?),
         Command::Pull(args) => pull::pull(&args, catalog, environment),
         Command::List(args::ListArgs { available: true, json }) => list::available(catalog, json),
         Command::List(args::ListArgs { available: false, json }) => list::here(catalog, json),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use minicrit_engine::recipe::Mix;
 use minicrit_lora::fuse::FusedDtype;
 
-
 use super::mix_at_load;
 use crate::{
     adapter::AdapterRef,
