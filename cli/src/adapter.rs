@@ -39,21 +39,39 @@ impl AdapterRef {
         }
     }
 
-    /// The same, where `text` may also be the name of an adapter that was promoted.
+    /// The same, where `text` may also be a name: of an adapter that was promoted, or of a folder
+    /// among the adapters of the data folder.
     ///
     /// # Errors
     /// As [`AdapterRef::parse`].
     pub fn find(text: &str, environment: &Environment) -> Result<Self, Failure> {
-        let named = Self::parse(text)?;
-        let name = named.dir.to_str().filter(|_| !named.dir.exists());
-        let versions = name.zip(data_folder::path(environment)).and_then(|(name, home)| {
-            let versions = Versions::open(&home.join("adapters"), name).ok()?;
+        Ok(Self::parse(text)?.found(environment))
+    }
+
+    /// What a name without a scale means.
+    pub fn named(text: &str, environment: &Environment) -> Self {
+        Self { dir: text.into(), scale: 1.0 }.found(environment)
+    }
+
+    /// A plain name that is no folder here is looked for among the adapters of the data folder:
+    /// the version in use of a promoted one goes first.
+    #[must_use]
+    pub fn found(self, environment: &Environment) -> Self {
+        if self.dir.components().count() != 1 || self.dir.exists() {
+            return self;
+        }
+        let Some(home) = data_folder::path(environment).map(|it| it.join("adapters")) else {
+            return self;
+        };
+        let promoted = self.dir.to_str().and_then(|name| {
+            let versions = Versions::open(&home, name).ok()?;
             Some(versions.path(versions.current().ok()??))
         });
-        Ok(match versions {
-            Some(dir) => Self { dir, ..named },
-            None => named,
-        })
+        let folder = home.join(&self.dir);
+        match promoted.or_else(|| folder.is_dir().then_some(folder)) {
+            Some(dir) => Self { dir, ..self },
+            None => self,
+        }
     }
 
     /// Loads it for `decoder`.

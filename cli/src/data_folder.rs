@@ -34,6 +34,16 @@ pub fn history_file(environment: &Environment) -> Option<PathBuf> {
     Some(file)
 }
 
+/// Where adapters are looked for by name.
+///
+/// # Errors
+/// A user without a home folder.
+pub fn adapters(environment: &Environment) -> Result<PathBuf, Failure> {
+    let home = path(environment)
+        .ok_or_else(|| Failure::failed("no-data-folder", "this user has no home folder"))?;
+    Ok(home.join("adapters"))
+}
+
 /// The file of a saved chat: a path where `name` looks like one, else a file in the data folder.
 ///
 /// # Errors

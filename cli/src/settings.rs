@@ -7,6 +7,7 @@
 mod critic;
 mod data;
 mod finetune;
+mod fuse;
 mod quantize;
 mod run;
 
@@ -26,6 +27,7 @@ use crate::{
 pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
 pub use data::DataCheckSettings;
 pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
+pub use fuse::FuseSettings;
 pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
 

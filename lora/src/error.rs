@@ -91,6 +91,30 @@ pub enum LoraError {
         /// What differs.
         problems: Vec<String>,
     },
+    /// Adapters that can't become one.
+    #[error("these adapters can't be merged: {}", listed(problems))]
+    Merge {
+        /// Every module that stands against it.
+        problems: Vec<String>,
+    },
+    /// An adapter that another format can't hold.
+    #[error("this adapter can't be exported: {what}")]
+    Export {
+        /// Why.
+        what: String,
+    },
+    /// An adapter and a base that can't become one model.
+    #[error("this adapter can't be fused: {what}")]
+    Fuse {
+        /// Why.
+        what: String,
+    },
+    /// A result whose place is taken.
+    #[error("there is something of this name already: `{}`", path.display())]
+    Exists {
+        /// The place.
+        path: PathBuf,
+    },
     /// The engine's errors.
     #[error(transparent)]
     Engine(#[from] minicrit_engine::Error),
@@ -115,7 +139,8 @@ fn listed(problems: &[String]) -> String {
 }
 
 impl LoraError {
-    pub(crate) fn file(verb: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+    /// A file that can't be read or written.
+    pub fn file(verb: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
         Self::File { verb, path: path.to_path_buf(), source }
     }
 
@@ -154,6 +179,10 @@ impl NamedError for LoraError {
             LoraError::Setting { .. } => "bad-setting",
             LoraError::NonFinite { .. } => "numerics",
             LoraError::Resume { .. } => "bad-resume",
+            LoraError::Merge { .. } => "bad-merge",
+            LoraError::Export { .. } => "bad-export",
+            LoraError::Fuse { .. } => "bad-fuse",
+            LoraError::Exists { .. } => "file-exists",
             LoraError::Engine(it) => it.name(),
             LoraError::Quant(_) => "weights",
             LoraError::Tensor(_) => "tensor",
@@ -185,6 +214,11 @@ impl NamedError for LoraError {
             LoraError::Resume { .. } => {
                 "pass the data and settings of the interrupted run, or train into a new --output"
             }
+            LoraError::Merge { .. } => {
+                "pass adapters of one base; --method cat takes adapters of any rank"
+            }
+            LoraError::Export { .. } => "fuse the adapter into its base: minicrit fuse",
+            LoraError::Exists { .. } => "pass another --output, or remove what is there",
             LoraError::Engine(it) => return it.hint(),
             _ => return None,
         };

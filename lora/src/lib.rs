@@ -6,9 +6,12 @@
 //! is a training with its files. This crate prints nothing, reads no
 //! environment, and knows no critics and no HTTP.
 
+pub mod adapters;
 pub mod data;
+pub mod divergence;
 mod error;
 pub mod fingerprint;
+pub mod fuse;
 pub mod lora;
 pub mod losses;
 pub mod modules;

@@ -18,7 +18,10 @@ mod score;
 mod show;
 mod tokenize;
 
-pub use adapters::{AdaptersArgs, AdaptersCommand, HistoryArgs, PromoteArgs, RollbackArgs};
+pub use adapters::{
+    AdaptersArgs, AdaptersCommand, FuseArgs, FuseDtype, HistoryArgs, MergeArgs, MergeMethod,
+    PromoteArgs, RollbackArgs,
+};
 pub use bench::BenchArgs;
 pub use compute::ComputeArgs;
 pub use critic_data::{
@@ -109,6 +112,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Write a model in a smaller format, and measure what that costs
     Quantize(Box<QuantizeArgs>),
+    /// Merge an adapter into its base: one model of plain weights
+    Fuse(FuseArgs),
     /// Fetch a model from the hub
     Pull(PullArgs),
     /// List the models that are here, or with --available those known by name

@@ -1,8 +1,9 @@
 //! A chat in progress: the model, the messages so far, the settings as the user changed them.
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use minicrit_engine::{
+    adapter::Adapter,
     chat::Message,
     session::{GenerateOptions, Session},
 };
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use super::lines::{self, HELP, Line, Topic};
 use crate::{
+    adapter::AdapterRef,
     answer::{self, Answer},
     args::sampling,
     commands::tell_figures,
@@ -99,6 +101,7 @@ impl Chat {
                 Ok(())
             }
             Line::Show(topic) => self.show(topic),
+            Line::Adapter(name) => self.adapter(name.as_deref()),
             Line::Stats => self.stats(),
             Line::Wrong(what) => Err(Failure::usage("usage", what).hint("/help").into()),
         };
@@ -161,6 +164,28 @@ impl Chat {
         let answer = answer?;
         tell_figures(&self.settings, &answer);
         Ok(answer)
+    }
+
+    /// Puts another adapter in the place of the one that is on. One that can't be used leaves that
+    /// one on. What the chat holds is read anew by the next answer: keys and values of the other
+    /// adapter mean nothing to this one.
+    fn adapter(&mut self, name: Option<&str>) -> anyhow::Result<()> {
+        let decoder = &self.loaded.model.decoder;
+        let adapter: Option<Arc<dyn Adapter>> = match name {
+            Some(name) => {
+                let found = AdapterRef::parse(name)?.found(&self.environment);
+                Some(Arc::new(found.load(decoder)?))
+            }
+            None => None,
+        };
+        self.loaded.adapter = adapter;
+        let RunSettings { drafting, compute, .. } = &self.settings;
+        self.session = answer::session(&self.loaded, drafting, compute)?;
+        printer::dim_note(&match name {
+            Some(name) => format!("adapter {name} is on"),
+            None => "no adapter is on".into(),
+        });
+        Ok(())
     }
 
     fn save(&self, name: &str) -> anyhow::Result<()> {

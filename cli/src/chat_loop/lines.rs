@@ -23,6 +23,8 @@ pub enum Line {
     SetSystem(String),
     /// `/show info|system|parameters|template`.
     Show(Topic),
+    /// `/adapter NAME|DIR[:SCALE]`; nothing for `/adapter off`.
+    Adapter(Option<String>),
     /// `/stats`.
     Stats,
     /// Something else with a slash, and what would be right.
@@ -48,6 +50,7 @@ pub const HELP: &str = "\
 /show info|system|parameters|template
 /save NAME|FILE.json        keep this chat
 /load NAME|FILE.json        go on with a kept one
+/adapter NAME|DIR[:SCALE]   answer with another adapter; off takes it away
 /clear                      forget the chat
 /stats                      figures of the last answer and of the chat
 /bye                        leave (or Ctrl-D)
@@ -81,6 +84,8 @@ pub fn parse(line: &str) -> Line {
         ("stats", _) => Line::Stats,
         ("save", false) => Line::Save(rest.to_string()),
         ("load", false) => Line::Load(rest.to_string()),
+        ("adapter", false) => Line::Adapter((rest != "off").then(|| rest.to_string())),
+        ("adapter", true) => Line::Wrong("/adapter needs a name or a folder, or off".into()),
         ("save" | "load", true) => Line::Wrong(format!("/{name} needs a name or a file")),
         ("set", _) => set(rest),
         ("show", _) => show(rest),
@@ -130,11 +135,13 @@ mod tests {
         assert_eq!(parse("/?"), Line::Help);
         assert_eq!(parse("/quit"), Line::Bye);
         assert_eq!(parse("/save monday"), Line::Save("monday".into()));
+        assert_eq!(parse("/adapter a/b:0.5"), Line::Adapter(Some("a/b:0.5".into())));
+        assert_eq!(parse("/adapter off"), Line::Adapter(None));
         assert_eq!(parse("/set system be brief"), Line::SetSystem("be brief".into()));
         let set = Line::SetParameter("top_k".into(), "40".into());
         assert_eq!(parse("/set parameter top_k  40"), set);
         assert_eq!(parse("/show template"), Line::Show(Topic::Template));
-        for wrong in ["/save", "/set", "/set parameter top_k", "/show me", "/nothing"] {
+        for wrong in ["/save", "/adapter", "/set", "/set parameter top_k", "/show me", "/nothing"] {
             assert!(matches!(parse(wrong), Line::Wrong(_)), "{wrong}");
         }
     }

@@ -1,5 +1,6 @@
 //! One file for each command. A command gets settings, calls the engine and prints.
 
+mod adapters;
 mod bench;
 mod completions;
 mod critic;
@@ -9,6 +10,7 @@ mod data;
 mod doctor;
 mod eval;
 mod finetune;
+mod fuse;
 mod library;
 mod list;
 mod model_data;
@@ -29,7 +31,7 @@ use minicrit_engine::chat;
 use minicrit_quant::pool::Threads;
 
 use crate::{
-    args::{self, Command, DataCommand, PullWhen},
+    args::{self, AdaptersCommand, Command, DataCommand, PullWhen},
     catalog::Catalog,
     config::Setting,
     env::Environment,
@@ -39,8 +41,8 @@ use crate::{
     printer,
     settings::{
         BenchSettings, Compute, CritiqueSettings, DataCheckSettings, EvalSettings,
-        FinetuneSettings, QuantizeSettings, RunSettings, ScoreSettings, Talk, TokenizeSettings,
-        model_or_default,
+        FinetuneSettings, FuseSettings, QuantizeSettings, RunSettings, ScoreSettings, Talk,
+        TokenizeSettings, model_or_default,
     },
 };
 
@@ -108,7 +110,14 @@ pub fn execute(
             fetch_if_asked(&settings.critic.model, &settings.critic.compute, environment)?;
             with_threads(settings.critic.compute.threads, || eval::eval(&settings))
         }
-        Command::Adapters(args) => promotion::adapters(args.command, environment, catalog),
+        Command::Adapters(args) => match args.command {
+            AdaptersCommand::Promote(_)
+            | AdaptersCommand::History(_)
+            | AdaptersCommand::Rollback(_) => {
+                promotion::adapters(args.command, environment, catalog)
+            }
+            other => adapters::adapters(other, environment, catalog),
+        },
         Command::Data(args) => match args.command {
             DataCommand::Check(args) => {
                 let settings = DataCheckSettings::resolve(args, environment, catalog)?;
@@ -147,6 +156,7 @@ pub fn execute(
             let settings = FinetuneSettings::resolve(*args, environment, catalog)?;
             with_threads(settings.compute.threads, || finetune::finetune(&settings))
         }
+        Command::Fuse(args) => fuse::fuse(&FuseSettings::resolve(args, environment, catalog)?),
         Command::Pull(args) => pull::pull(&args, catalog, environment),
         Command::List(args::ListArgs { available: true, json }) => list::available(catalog, json),
         Command::List(args::ListArgs { available: false, json }) => list::here(catalog, json),

@@ -36,6 +36,7 @@ pub fn adapters(
         AdaptersCommand::Promote(args) => promote(*args, environment, catalog),
         AdaptersCommand::History(args) => history(&args, environment),
         AdaptersCommand::Rollback(args) => roll_back(&args, environment),
+        _ => unreachable!("invariant: other commands go elsewhere"),
     }
 }
 

@@ -65,6 +65,16 @@ impl Lora {
         &self.modules
     }
 
+    /// The change of the embedding.
+    pub fn embed_delta(&self) -> Option<&EmbedDelta> {
+        self.embed.as_ref()
+    }
+
+    /// Modules that are replaced as a whole.
+    pub fn replaced(&self) -> &Replaced {
+        &self.replaced
+    }
+
     /// Every tensor under PEFT's name, in a fixed order.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let mut all: Vec<_> = self.modules.iter().flat_map(LoraModule::tensors).collect();

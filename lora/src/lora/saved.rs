@@ -28,6 +28,18 @@ impl EmbedDelta {
         vec![(name("A"), self.a_rv.clone()), (name("B"), self.b_dr.clone())]
     }
 
+    /// Merges the change into the whole embedding, `[V, D]` in float32.
+    ///
+    /// # Errors
+    /// What the arithmetic gives.
+    pub fn merge_into(&self, values: &mut [f32]) -> Result<()> {
+        let a_vr = self.a_rv.t()?.contiguous()?;
+        let delta = (dense_matmul(&a_vr, &self.b_dr)? * f64::from(self.scale))?;
+        let delta = delta.flatten_all()?.to_vec1::<f32>()?;
+        values.iter_mut().zip(&delta).for_each(|(value, change)| *value += change);
+        Ok(())
+    }
+
     pub(super) fn apply(&self, tokens: &[u32], x_td: Tensor) -> Result<Tensor> {
         let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
         let low_tr = (self.a_rv.index_select(&ids, 1)?.t()?.contiguous()? * f64::from(self.scale))?;

@@ -11,7 +11,7 @@ mod write;
 
 pub use self::{
     config::AdapterConfig,
-    read::{open, read_config},
+    read::{open, read_config, stored_tensors},
     targets::{Excluded, Targets},
     write::{config_json, safetensors_bytes},
 };

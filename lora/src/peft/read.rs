@@ -56,8 +56,8 @@ pub fn read_config(folder: &Path) -> Result<AdapterConfig> {
 /// As [`read_config`], or `bad-adapter` with every problem of the tensors.
 pub fn open(folder: &Path, decoder: &Decoder) -> Result<Lora> {
     let config = read_config(folder)?;
-    let stored = safetensors::open(&folder.join(TENSORS_FILE))?;
-    let mut reader = Reader { tensors: plain_names(stored), problems: Vec::new() };
+    let tensors = stored_tensors(&folder.join(TENSORS_FILE))?;
+    let mut reader = Reader { tensors, problems: Vec::new() };
     let lora = reader.adapter(&config, decoder)?;
     reader.problems.extend(
         reader
@@ -71,6 +71,14 @@ pub fn open(folder: &Path, decoder: &Decoder) -> Result<Lora> {
     }
     lora.refresh(decoder)?;
     Ok(lora)
+}
+
+/// The tensors of a file, under names without an adapter's own.
+///
+/// # Errors
+/// A file that is no safetensors file.
+pub fn stored_tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
+    Ok(plain_names(safetensors::open(path)?))
 }
 
 /// Some writers keep the adapter's name, `lora_A.default.weight`; it means nothing.
