@@ -77,7 +77,7 @@ fn run(model: &str, base: &str, method: &str, steps: usize) {
     };
     let folder = shape.folder(Path::new(env!("CARGO_TARGET_TMPDIR")));
     let files = ModelFiles::open(&folder).expect("shape");
-    let options = LoadOptions { quantize: quantize.map(Into::into), ..LoadOptions::default() };
+    let options = LoadOptions { quantize: quantize.map(Into::into) };
     let decoder = Arc::new(load_decoder_with(&files, options).expect("shape"));
     let spec = decoder.spec.clone();
     let config = AdapterConfig {

@@ -16,8 +16,11 @@ use minicrit_critic::{
 };
 use serde_json::{Value, json};
 
+/// Paths and bodies of what was asked.
+type Requests = Arc<Mutex<Vec<(String, Value)>>>;
+
 /// Serves the answers in turn, each on a connection of its own, and keeps what was asked.
-fn serve(answers: Vec<(u16, String)>) -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
+fn serve(answers: Vec<(u16, String)>) -> (String, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let asked = Arc::new(Mutex::new(Vec::new()));

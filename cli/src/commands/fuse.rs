@@ -46,10 +46,7 @@ pub fn fuse(settings: &FuseSettings) -> anyhow::Result<Status> {
     adapters::create::<anyhow::Error>(&settings.output, |folder| {
         write(folder, &Fused::new(&files, &lora, settings.dtype)?, &files)?;
         let fused = ModelFiles::open(folder)?;
-        let fused = assemble::load(
-            &fused,
-            LoadOptions { quantize: settings.quantize, ..LoadOptions::default() },
-        )?;
+        let fused = assemble::load(&fused, LoadOptions { quantize: settings.quantize })?;
         let adapter: Arc<dyn Adapter> = lora.clone();
         found = divergence(
             || Sequence::new(Arc::clone(&base.decoder), Some(Arc::clone(&adapter))),

@@ -40,7 +40,7 @@ impl FuseSettings {
         catalog: &Catalog,
     ) -> Result<Self, Failure> {
         let FuseArgs { model, adapter, output, dtype, quant, max_kl, text, json } = args;
-        if !(max_kl > 0.0) {
+        if max_kl.is_nan() || max_kl <= 0.0 {
             let message = format!("a bound must be above 0: `--max-kl {max_kl}`");
             return Err(Failure::usage("bad-setting", message).hint("pass --max-kl 0.05"));
         }
