@@ -31,6 +31,8 @@ fn write_rows(path: &Path, rows: u64) {
 
 /// Peak of the memory of a run, in bytes, as the kernel counted it.
 fn peak(path: &Path) -> u64 {
+    // `wait4` below waits for it, and tells its memory.
+    #[allow(clippy::zombie_processes)]
     let child = Command::new(assert_cmd::cargo::cargo_bin!("minicrit"))
         .args(["data", "check", "--json"])
         .arg(path)

@@ -1,9 +1,6 @@
 //! How far two models are from each other on given texts.
 
-use minicrit_engine::{
-    score::{argmax, log_probability},
-    sequence::Sequence,
-};
+use minicrit_engine::{score::argmax, sequence::Sequence};
 
 use crate::Result;
 
@@ -53,8 +50,11 @@ pub fn divergence(
 
 /// Divergence of two rows of logits, never below 0.
 fn kl(reference: &[f32], other: &[f32]) -> f64 {
-    // The log-probability of id 0 is its logit less the logarithm of the total.
-    let total = |row: &[f32]| f64::from(row[0]) - log_probability(row, 0);
+    // Nearly equal rows differ by less than float32 can say of a logarithm, so this is in float64.
+    let total = |row: &[f32]| {
+        let most = row.iter().fold(f64::NEG_INFINITY, |most, &it| most.max(f64::from(it)));
+        most + row.iter().map(|&it| (f64::from(it) - most).exp()).sum::<f64>().ln()
+    };
     let (total_p, total_q) = (total(reference), total(other));
     let terms = reference.iter().zip(other).map(|(&p, &q)| {
         let (log_p, log_q) = (f64::from(p) - total_p, f64::from(q) - total_q);

@@ -124,7 +124,7 @@ fn what_can_not_be_merged_is_refused_by_name() {
 
 #[test]
 fn an_exported_adapter_has_a_pair_for_every_module() {
-    for (name, case) in [("llama", "rslora"), ("llama", "subset"), ("qwen2-tied", "basic")] {
+    for (name, case) in [("llama", "rslora"), ("llama", "subset"), ("qwen3", "basic")] {
         let fixture = Fixture::open(name);
         let adapter = factors(&fixture, case);
         let base = GgufBase::of_config(&read_json(&fixture.dir.join("config.json"))).unwrap();
@@ -175,7 +175,7 @@ fn a_fused_model_gives_the_logits_of_base_and_adapter() {
 fn rounding_a_fused_model_shows_in_the_divergence() {
     let fixture = Fixture::open("llama");
     let dir = tempfile::tempdir().unwrap();
-    let folder = fixture.dir.join("adapters/basic");
+    let folder = fixture.dir.join("adapters/all_linear");
     let base = Arc::new(fixture.decoder());
     let lora: Arc<dyn Adapter> = Arc::new(peft::open(&folder, &base).unwrap());
     let texts = [fixture.ids("ids_40")];
@@ -189,7 +189,7 @@ fn rounding_a_fused_model_shows_in_the_divergence() {
     let exact = measure(FusedDtype::F32, "f32");
     assert!(exact.kl_mean < 1e-8 && exact.same_top1 == 1.0, "{exact:?}");
     let rounded = measure(FusedDtype::Bf16, "bf16");
-    assert!(rounded.kl_mean > 10.0 * exact.kl_mean, "{rounded:?}");
+    assert!(rounded.kl_mean > 10.0 * exact.kl_mean, "{rounded:?} {exact:?}");
     assert!(rounded.kl_mean < 0.05, "{rounded:?}");
 }
 
