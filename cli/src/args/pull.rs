@@ -18,8 +18,11 @@ ended. Only safetensors, GGUF, tokenizer and config files are fetched.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PullArgs {
-    /// Name from `minicrit list --available`, or organization/name[@revision][:gguf]
-    #[arg(value_name = "MODEL")]
+    /// What to fetch.
+    #[arg(
+        value_name = "MODEL",
+        help = "Name from `minicrit list --available`, or organization/name[@revision][:gguf]"
+    )]
     pub model: String,
 
     /// Ask the hub what would be fetched, and fetch nothing

@@ -45,7 +45,7 @@ pub struct Dora {
 
 impl Dora {
     /// Magnitudes over the base's module in `decoder`. The norms are those of
-    /// [`LoraModule::refresh`].
+    /// `refresh`.
     ///
     /// # Errors
     /// What the arithmetic gives.
