@@ -72,7 +72,7 @@ fn files_decoder(files: &ModelFiles, rounding: Option<Rounding<'_>>) -> Result<D
 }
 
 /// A decoder of float32 tensors that may be trained, by the names and whole shapes that
-/// [`arch::names`] gives for `spec`. It reads their values anew in every call.
+/// [`arch::names()`] gives for `spec`. It reads their values anew in every call.
 ///
 /// # Errors
 /// [`ModelError::Weights`] with every tensor that is missing or misshapen.

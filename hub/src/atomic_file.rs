@@ -4,7 +4,11 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
+
+/// Numbers the unfinished files of this process: its threads may write one file at a time.
+static PARTS: AtomicU64 = AtomicU64::new(0);
 
 /// Who may read a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,8 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(format!(".{}.part", std::process::id()));
+    let part = PARTS.fetch_add(1, Ordering::Relaxed);
+    hidden.push(format!(".{}-{part}.part", std::process::id()));
     Ok(folder(path).join(hidden))
 }
 

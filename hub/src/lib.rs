@@ -1,12 +1,12 @@
 //! The model library: verified downloads from a hub, the cache they live in, what is installed.
 //!
 //! Top to bottom: a [`reference::Reference`] names a repository; [`cache`] says where its files lie
-//! on this machine (in the layout of Python's huggingface_hub); [`pull`] brings what is missing.
+//! on this machine (in the layout of Python's huggingface_hub); [`pull()`] brings what is missing.
 //! [`created`] keeps models of one's own, [`state`] what files can't say, [`audit`] what was done.
 //! Everything that a server says is untrusted: names pass [`name::SafeName`], bytes pass a digest.
 //!
 //! This crate prints nothing and reads no environment: [`settings::HubSettings`] says it all. Only
-//! [`pull`] opens connections.
+//! [`pull()`] opens connections.
 
 pub mod atomic_file;
 pub mod audit;

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::PART;
@@ -89,7 +90,10 @@ impl RepoCache {
         if std::fs::read_link(&path).is_ok_and(|it| it == target) {
             return Ok(());
         }
-        let beside = folder.join(format!(".{}.{}.{PART}", name.file_name(), std::process::id()));
+        // Threads of one process link the same file too.
+        static LINKS: AtomicU64 = AtomicU64::new(0);
+        let (process, link) = (std::process::id(), LINKS.fetch_add(1, Ordering::Relaxed));
+        let beside = folder.join(format!(".{}.{process}-{link}.{PART}", name.file_name()));
         let _ = std::fs::remove_file(&beside);
         link_or_copy(&target, &self.blob(digest), &beside)
             .and_then(|()| std::fs::rename(&beside, &path))
