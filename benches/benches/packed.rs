@@ -30,7 +30,7 @@ fn copies(kind: PackedKind, inputs: usize, outputs: usize) -> Vec<PackedTensor> 
     let count = BYTES.div_ceil(first.byte_len());
     (0..count)
         .map(|_| {
-            PackedTensor::from_bytes(kind, outputs, inputs, first.factor(), first.bytes())
+            PackedTensor::from_bytes(&first.header(), first.bytes())
                 .expect("bytes of a packed tensor")
         })
         .collect()

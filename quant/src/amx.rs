@@ -1,6 +1,6 @@
 //! Permission and set-up for AMX tile registers, shared by every kernel that uses them.
 //!
-//! All kernels use one configuration: eight registers of 16 rows of 64 bytes.
+//! Registers hold rows of 64 bytes: 16 of them, or fewer where a block of input rows is not full.
 
 /// What a processor may do with tiles: bits of EDX in leaf 7 of CPUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +53,22 @@ impl Configured {
     /// # Safety
     /// [`granted`] said yes, and nothing else on this thread holds tile registers.
     pub(crate) unsafe fn new() -> Self {
+        // SAFETY: by the caller's promise.
+        unsafe { Self::with_rows(16) }
+    }
+
+    /// The same with `rows` rows in registers 0 to 5, for sums and input; weights lie in 6 and 7.
+    ///
+    /// # Safety
+    /// As [`Configured::new`]; `rows` is 1 to 16.
+    pub(crate) unsafe fn with_rows(rows: usize) -> Self {
         #[repr(C, align(64))]
         struct Config([u8; 64]);
         let mut config = Config([0; 64]);
         config.0[0] = 1;
         for register in 0..8 {
             config.0[16 + 2 * register] = 64;
-            config.0[48 + register] = 16;
+            config.0[48 + register] = if register < 6 { rows as u8 } else { 16 };
         }
         // SAFETY: the configuration is one of palette 1. It is read by the instruction, so the
         // memory is not declared untouched.

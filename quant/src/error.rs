@@ -101,6 +101,14 @@ pub enum Error {
         /// The factor.
         factor: f32,
     },
+    /// Packed bytes can't have such groups.
+    #[error("packed {kind} tensors have no groups of {group} columns")]
+    PackedGroup {
+        /// How the values are kept.
+        kind: PackedKind,
+        /// Columns of a group that were asked for.
+        group: usize,
+    },
     /// A scale of a packed tensor is infinite or not a number.
     #[error("scale of row {row}, group {group} of a packed tensor is not finite")]
     PackedScale {
@@ -108,6 +116,14 @@ pub enum Error {
         row: usize,
         /// The group of columns.
         group: usize,
+    },
+    /// A step of a packed q4 tensor stands for integers of more than eight bits.
+    #[error("step {step:#04x} of row {row} of a packed tensor is out of range")]
+    PackedStep {
+        /// The row.
+        row: usize,
+        /// The byte.
+        step: u8,
     },
     /// The system gave no memory for packed weights.
     #[error("no memory for {bytes} bytes of packed weights: {source}")]

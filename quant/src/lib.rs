@@ -37,7 +37,7 @@ pub use dense_op::{dense_matmul, dense_reference};
 pub use error::Error;
 pub use format::Format;
 pub use op::QuantMatmul;
-pub use packed::{PackedKind, PackedLevel, PackedTensor};
+pub use packed::{PackedHeader, PackedKind, PackedLevel, PackedTensor};
 pub use tensor::QuantTensor;
 pub use weight::Weight;
 pub use weight_format::WeightFormat;

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use minicrit_quant::{
-    Bytes, Error, Format, PackedKind, PackedLevel, PackedTensor, QuantTensor, pool::Threads,
+    Bytes, Error, Format, PackedHeader, PackedKind, PackedLevel, PackedTensor, QuantTensor,
+    pool::Threads,
 };
 use proptest::prelude::*;
 
@@ -22,25 +23,35 @@ fn random(n: usize, seed: u64) -> Vec<f32> {
 
 /// Any bytes that the format allows, not only those that the quantizer would write.
 fn any_weight(kind: PackedKind, n: usize, k: usize, seed: u64) -> PackedTensor {
-    let shape = QuantTensor::from_f32(n, k, &random(n * k, seed)).unwrap();
-    let quantized = PackedTensor::quantize(kind, &shape).unwrap();
+    // One large value in so many makes the groups of q8 shorter.
+    let every = [usize::MAX, 200, 40][seed as usize % 3];
+    let mut values = random(n * k, seed);
+    values.iter_mut().step_by(every).for_each(|it| *it *= 9.0);
+    let quantized =
+        PackedTensor::quantize(kind, &QuantTensor::from_f32(n, k, &values).unwrap()).unwrap();
+    let group = quantized.header().group;
     let mut bytes = quantized.bytes().to_vec();
-    let groups = k.div_ceil(64);
-    let scale_bytes = (groups * 32).next_multiple_of(64);
+    let scale_bytes = (k.div_ceil(group) * 32).next_multiple_of(64);
+    let step_bytes = if kind == PackedKind::Q4 { k.div_ceil(64) * 64 } else { 0 };
     let tile_bytes = bytes.len() / n.div_ceil(16);
     for (i, (byte, noise)) in bytes.iter_mut().zip(random(n * k * 2 + 4096, seed ^ 7)).enumerate() {
-        if i % tile_bytes >= scale_bytes {
+        let (place, value) = (i % tile_bytes, noise.to_bits() as u8);
+        if place >= scale_bytes + step_bytes {
             // Extremes are frequent: -128, 127, 0 and full nibbles.
-            let value = noise.to_bits() as u8;
             *byte = match value % 5 {
                 0 => 0x80,
                 1 => 0x7f,
                 2 => 0xff,
                 _ => value,
             };
+        } else if place >= scale_bytes {
+            let (s, z) = (i32::from(value & 15) + 1, i32::from(value >> 4));
+            let fits = s * z <= 128 && s * (15 - z) <= 127;
+            // The largest factor there is.
+            *byte = if fits { value } else { 0x8f };
         }
     }
-    PackedTensor::from_bytes(kind, n, k, quantized.factor(), &bytes).unwrap()
+    PackedTensor::from_bytes(&quantized.header(), &bytes).unwrap()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -126,9 +137,11 @@ fn values_are_as_close_as_eight_bits_of_input_allow() {
                     let (row, out) = (i / n, i % n);
                     let pairs = || x[row * k..][..k].iter().zip(&weights[out * k..][..k]);
                     let want: f64 = pairs().map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
-                    // Half a step of 1/127 of an input of at most 1, for each column.
+                    // Half a step of 1/127 of an input of at most 1 for each column, and for q8
+                    // half a step of 1/256 of that, or a whole one at a tie.
+                    let step = if kind == PackedKind::Q8 { 1.0 / 256.0 } else { 0.5 } / 127.0;
                     let bound: f64 =
-                        pairs().map(|(_, &w)| f64::from(w.abs()) * (0.5 / 127.0 + 1e-6)).sum();
+                        pairs().map(|(_, &w)| f64::from(w.abs()) * (step + 1e-6)).sum();
                     assert!((f64::from(y) - want).abs() <= bound, "{kind} {y} {want}");
                 }
             }
@@ -215,21 +228,35 @@ fn bad_input_has_a_name() {
     let got = PackedTensor::quantize(PackedKind::Q4, &infinite);
     assert!(matches!(got, Err(Error::NotFinite { row: 0 })));
 
-    let w = quantize(3, 70, &random(210, 1)).unwrap();
+    let w = quantize(3, 300, &random(900, 1)).unwrap();
+    let (header, bytes) = (w.header(), w.bytes());
     let load = |rows, cols, factor, bytes: &[u8]| {
-        PackedTensor::from_bytes(PackedKind::Q8, rows, cols, factor, bytes).map(|_| ())
+        PackedTensor::from_bytes(&PackedHeader { rows, cols, factor, ..header }, bytes).map(|_| ())
     };
-    let (factor, bytes) = (w.factor(), w.bytes());
-    assert!(load(3, 70, factor, bytes).is_ok());
-    assert!(matches!(load(0, 70, factor, bytes), Err(Error::Empty { .. })));
+    let factor = w.factor();
+    for group in [0, 32, 65, 512] {
+        let got = PackedTensor::from_bytes(&PackedHeader { group, ..header }, bytes);
+        assert!(matches!(got, Err(Error::PackedGroup { .. })), "{group}");
+    }
+    assert!(load(3, 300, factor, bytes).is_ok());
+    assert!(matches!(load(0, 300, factor, bytes), Err(Error::Empty { .. })));
     assert!(matches!(load(3, 0, factor, bytes), Err(Error::Empty { .. })));
-    assert!(matches!(load(17, 70, factor, bytes), Err(Error::PackedLen { .. })));
-    assert!(matches!(load(3, 70, factor, &bytes[1..]), Err(Error::PackedLen { .. })));
+    assert!(matches!(load(17, 300, factor, bytes), Err(Error::PackedLen { .. })));
+    assert!(matches!(load(3, 300, factor, &bytes[1..]), Err(Error::PackedLen { .. })));
     assert!(matches!(load(usize::MAX, usize::MAX, factor, bytes), Err(Error::TooLarge { .. })));
     for bad in [0.0, -1.0, 3.0, f32::NAN, f32::INFINITY] {
-        assert!(matches!(load(3, 70, bad, bytes), Err(Error::PackedFactor { .. })), "{bad}");
+        assert!(matches!(load(3, 300, bad, bytes), Err(Error::PackedFactor { .. })), "{bad}");
     }
     let mut broken = bytes.to_vec();
     broken[32 + 2 * 2..32 + 2 * 3].copy_from_slice(&[0x00, 0x7c]);
-    assert!(matches!(load(3, 70, factor, &broken), Err(Error::PackedScale { row: 2, group: 1 })));
+    assert!(matches!(load(3, 300, factor, &broken), Err(Error::PackedScale { row: 2, group: 1 })));
+
+    let q4 = QuantTensor::from_f32(20, 70, &random(1400, 1)).unwrap();
+    let q4 = PackedTensor::quantize(PackedKind::Q4, &q4).unwrap();
+    let mut broken = q4.bytes().to_vec();
+    // Second tile, past its scales, second slice: output 3, the first 16 columns.
+    let at = broken.len() / 2 + 64 + 64 + 3 * 4;
+    broken[at] = 0xff;
+    let got = PackedTensor::from_bytes(&q4.header(), &broken);
+    assert!(matches!(got, Err(Error::PackedStep { row: 19, step: 0xff })));
 }

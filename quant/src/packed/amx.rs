@@ -1,9 +1,13 @@
-//! Sixteen rows times sixteen outputs times one group in one AMX instruction.
+//! Sixteen rows times sixteen outputs times one slice in one AMX instruction.
 //!
-//! The tile of 32-bit sums is exact; it goes through a scratch buffer in the first-level cache into
-//! sixteen vector registers of float sums, by the same formula as everywhere. q4 weights are
-//! expanded to bytes first, once for all rows of a strip.
+//! Tile registers work on a [`unit`]: a group of two tiles of weights and either two blocks of input
+//! (q4) or the two planes of one block (q8). While they do, the vector units turn the integers of
+//! the unit before into floats. q4 weights are expanded to bytes first, once for all rows.
 
+#[cfg(target_arch = "x86_64")]
+mod expand;
+#[cfg(target_arch = "x86_64")]
+mod unit;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::tiles;
 
@@ -20,30 +24,33 @@ pub(super) fn tiles(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::{
-        arch::{asm, x86_64::*},
-        cell::RefCell,
-        ops::Range,
+    use std::{arch::x86_64::*, cell::RefCell, ops::Range};
+
+    use super::{
+        expand::expand,
+        unit::{Pipeline, Sums, Unit},
+    };
+    use crate::{
+        amx::Configured,
+        packed::{
+            PackedKind, SLICE, WIDTH,
+            activations::{Activations, BLOCK},
+            layout::{Layout, Tile},
+            matmul::Output,
+        },
     };
 
-    use crate::amx::Configured;
-    use crate::packed::{
-        PackedKind, WIDTH,
-        activations::{Activations, BLOCK},
-        layout::{Layout, Tile},
-        matmul::Output,
-    };
-
-    /// Groups whose weights (8 KiB a tile) and input (8 KiB a block) stay in the first-level cache.
+    /// Slices whose weights stay in the first-level cache while the input passes; whole groups.
     const CHUNK: usize = 8;
 
-    /// Tiles that pass over one block of input while it is in the first-level cache.
-    const STRIP: usize = 4;
+    /// Tiles of weights in one unit.
+    const STRIP: usize = 2;
 
-    /// Tiles whose sums and weights stay in the second-level cache while the input passes.
+    /// Tiles whose sums stay in the second-level cache while the input passes.
     const PANEL: usize = 16;
 
-    /// Up to so many rows, tiles are taken one by one, so that weights stream from memory in order.
+    /// Up to so many rows, strips are taken one by one over all columns, so that weights stream from
+    /// memory in order.
     const FEW_ROWS: usize = 64;
 
     /// Rows whose sums stay in the second-level cache.
@@ -55,17 +62,10 @@ mod x86 {
     /// How many rows ahead of their use outputs are fetched: each row lies in pages of its own.
     const WRITE_AHEAD: usize = 6;
 
-    /// Sums of 16 outputs.
+    /// One slice of 16 outputs as bytes: the operand of a tile instruction.
     #[repr(C, align(64))]
-    #[derive(Clone, Copy)]
-    struct Sums([f32; WIDTH]);
-
-    /// Four groups of 16 outputs as bytes, each the operand of one tile instruction. Input and
-    /// weights of a group lie at the same quarter of a page, the sums in two quarters in turn: a
-    /// load whose place in its page is that of a store still on its way waits for it.
-    #[repr(C, align(4096))]
     #[derive(Clone)]
-    struct Page([[u8; 1024]; 4]);
+    struct Operand([u8; SLICE * WIDTH]);
 
     /// All rows of `x` times the tiles of one task.
     pub(in crate::packed) fn tiles(
@@ -75,22 +75,18 @@ mod x86 {
         x: &Activations,
         output: &Output<'_>,
     ) {
-        assert!(layout.groups == x.groups && layout.byte_len() == bytes.len());
-        assert!(tiles.end <= layout.tiles && x.padded, "whole blocks");
-        let panel = if x.rows <= FEW_ROWS { 1 } else { PANEL };
+        assert!(layout.slices == x.slices && layout.byte_len() == bytes.len());
+        assert!(tiles.end <= layout.tiles && layout.kind.planes() <= x.planes);
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.grow(panel * x.rows.min(ROWS).next_multiple_of(BLOCK));
-            // SAFETY: the level was chosen by detection, which asked for tile registers; every thread
-            // of the process may use them then.
-            unsafe {
-                let _configured = Configured::new();
-                for first in (0..x.rows).step_by(ROWS) {
-                    let rows = first..x.rows.min(first + ROWS);
-                    let mut start = tiles.start;
-                    while start < tiles.end {
-                        let part = start..tiles.end.min(start + panel);
-                        panel_rows(layout, bytes, part, x, rows.clone(), scratch, output);
-                        start += panel;
+            let mut task = Task { layout, bytes, x, scratch, output };
+            for first in (0..x.blocks()).step_by(ROWS / BLOCK) {
+                let blocks = first..x.blocks().min(first + ROWS / BLOCK);
+                // SAFETY: the level was chosen by detection, which asked for tile registers; every
+                // thread of the process may use them then.
+                unsafe {
+                    match layout.kind {
+                        PackedKind::Q8 => task.rows::<true>(tiles.clone(), blocks),
+                        PackedKind::Q4 => task.rows::<false>(tiles.clone(), blocks),
                     }
                 }
             }
@@ -100,253 +96,230 @@ mod x86 {
     thread_local! {
         /// Kept, because fresh pages would cost a fault each in every product.
         static SCRATCH: RefCell<Scratch> = const {
-            RefCell::new(Scratch {
-                sums: Vec::new(),
-                operands: Vec::new(),
-                scales: [Sums([0.0; WIDTH]); STRIP * CHUNK],
-            })
+            RefCell::new(Scratch { sums: Vec::new(), operands: Vec::new(), scales: Vec::new() })
         };
     }
 
     struct Scratch {
         /// For each tile of a panel, the sums of all rows.
         sums: Vec<Sums>,
-        /// For each tile of a strip, the groups of a chunk as bytes.
-        operands: Vec<Page>,
-        /// The same of the scales.
-        scales: [Sums; STRIP * CHUNK],
+        /// For each tile of a strip, the slices of a chunk as bytes.
+        operands: Vec<Operand>,
+        /// For each of two strips in turn and each tile, the scales of a chunk.
+        scales: Vec<Sums>,
     }
 
-    impl Scratch {
-        fn grow(&mut self, sums: usize) {
-            if self.sums.len() < sums {
-                self.sums.resize(sums, Sums([0.0; WIDTH]));
-            }
-            self.operands.resize(STRIP * (CHUNK / 4), Page([[0; 1024]; 4]));
-        }
+    struct Task<'a> {
+        layout: &'a Layout,
+        bytes: &'a [u8],
+        x: &'a Activations,
+        scratch: &'a mut Scratch,
+        output: &'a Output<'a>,
     }
 
-    /// # Safety
-    /// Tile registers are set up; shapes as checked by [`tiles`].
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn panel_rows(
-        layout: &Layout,
-        bytes: &[u8],
-        panel: Range<usize>,
-        x: &Activations,
-        rows: Range<usize>,
-        scratch: &mut Scratch,
-        output: &Output<'_>,
-    ) {
-        let height = rows.len().next_multiple_of(BLOCK);
-        scratch.sums[..panel.len() * height].fill(Sums([0.0; WIDTH]));
-        for chunk in (0..layout.groups).step_by(CHUNK) {
-            let chunk = chunk..layout.groups.min(chunk + CHUNK);
-            for strip in panel.clone().step_by(STRIP) {
-                let strip = strip..panel.end.min(strip + STRIP);
-                let mut weights = [Weights::NONE; STRIP];
-                for (i, tile) in strip.clone().enumerate() {
-                    let at = tile * layout.tile_bytes;
-                    let tile = layout.tile(&bytes[at..at + layout.tile_bytes]);
-                    // SAFETY: the chunk lies inside the tile.
-                    weights[i] = unsafe { prepare(&tile, chunk.clone(), i, scratch) };
+    impl Task<'_> {
+        /// Some blocks of rows times some tiles.
+        ///
+        /// # Safety
+        /// Tile registers are granted and AVX-512 is there.
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        unsafe fn rows<const Q8: bool>(&mut self, tiles: Range<usize>, blocks: Range<usize>) {
+            let height = blocks.len() * BLOCK;
+            let few = height <= FEW_ROWS;
+            let panel = if few { STRIP } else { PANEL };
+            let group = self.layout.group_slices;
+            let chunk = if few { self.layout.slices.next_multiple_of(group) } else { CHUNK };
+            let scratch = &mut self.scratch;
+            // One more block of sums for halves of units that do not exist.
+            scratch.sums.resize(panel * height + BLOCK, Sums::ZERO);
+            scratch.operands.resize(STRIP * chunk, Operand([0; SLICE * WIDTH]));
+            scratch.scales.resize(2 * STRIP * (chunk / group), Sums::ZERO);
+            let full = blocks.end.min(self.x.rows / BLOCK);
+            for panel in tiles.clone().step_by(panel).map(|it| it..tiles.end.min(it + panel)) {
+                self.scratch.sums[..panel.len() * height].fill(Sums::ZERO);
+                // SAFETY: by the caller's promise.
+                unsafe {
+                    if full > blocks.start {
+                        self.blocks::<Q8>(panel.clone(), chunk, blocks.start..full, height);
+                    }
+                    if full < blocks.end {
+                        // The last block is lower, so it needs registers of another height; its
+                        // sums lie behind those of the others.
+                        self.blocks::<Q8>(panel.clone(), chunk, full..blocks.end, height);
+                    }
+                    self.write(panel, blocks.clone(), height);
                 }
-                for first in rows.clone().step_by(BLOCK) {
-                    for (i, weights) in weights.iter().enumerate().take(strip.len()) {
-                        let place = (strip.start - panel.start + i) * height + first - rows.start;
-                        let sums = scratch.sums[place..place + BLOCK].as_mut_ptr();
-                        // SAFETY: a block of 16 sums follows; the chunk lies inside `x`.
-                        unsafe { block(x, first, chunk.clone(), weights, sums) };
+            }
+        }
+
+        /// Blocks of one height times the tiles of one panel. `height` is the distance between the
+        /// sums of two tiles.
+        ///
+        /// # Safety
+        /// As [`Task::rows`]; the scratch is large enough.
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        unsafe fn blocks<const Q8: bool>(
+            &mut self,
+            panel: Range<usize>,
+            chunk: usize,
+            blocks: Range<usize>,
+            height: usize,
+        ) {
+            let group_slices = self.layout.group_slices;
+            let rows = self.x.block(blocks.start).height;
+            let first_block = blocks.start / (ROWS / BLOCK) * (ROWS / BLOCK);
+            // SAFETY: by the caller's promise; all pointers stay inside of what they point to.
+            unsafe {
+                let _configured = Configured::with_rows(rows);
+                let mut pipeline = Pipeline::<Q8>::new(rows);
+                let sums = self.scratch.sums.as_mut_ptr();
+                let nowhere = sums.add(self.scratch.sums.len() - BLOCK);
+                let mut turn = 0;
+                let step = chunk / group_slices;
+                for start in (0..self.layout.groups).step_by(step) {
+                    let groups = start..self.layout.groups.min(start + step);
+                    for first in panel.clone().step_by(STRIP) {
+                        let both = first + 1 < panel.end;
+                        let weights = self.prepare::<Q8>(first, both, groups.clone(), chunk, turn);
+                        turn ^= 1;
+                        let pair = if Q8 { 1 } else { 2 };
+                        for block in blocks.clone().step_by(pair) {
+                            let two_blocks = !Q8 && block + 1 < blocks.end;
+                            let x = self.x.block(block);
+                            let other = self.x.block(block + usize::from(two_blocks));
+                            let place = |tile: usize, block: usize| {
+                                let row = (block - first_block) * BLOCK;
+                                sums.add((tile - panel.start) * height + row)
+                            };
+                            let at = |exists: bool, tile: usize, block: usize| {
+                                if exists { place(tile, block) } else { nowhere }
+                            };
+                            let unit_sums = [
+                                place(first, block),
+                                at(both, first + 1, block),
+                                at(two_blocks, first, block + 1),
+                                at(two_blocks && both, first + 1, block + 1),
+                            ];
+                            for group in groups.clone() {
+                                let slice = group * group_slices;
+                                let count = group_slices.min(self.layout.slices - slice);
+                                let line = x.lines.as_ptr().wrapping_add(slice * rows);
+                                let second = if Q8 {
+                                    line.wrapping_add(self.layout.slices * rows)
+                                } else {
+                                    other.lines.as_ptr().wrapping_add(slice * rows)
+                                };
+                                let behind = (group - groups.start) * group_slices * SLICE * WIDTH;
+                                let w = weights.operands.map(|it| it.wrapping_add(behind));
+                                if Q8 && blocks.len() * BLOCK <= FEW_ROWS && block == blocks.start {
+                                    fetch(w, count);
+                                }
+                                let scales = group - groups.start;
+                                pipeline.run(Unit {
+                                    x: [line.cast(), second.cast()],
+                                    w,
+                                    slices: count,
+                                    x_scales: [x, other].map(|it| it.scales_of(slice).as_ptr()),
+                                    w_scales: weights.scales.map(|it| it.wrapping_add(scales)),
+                                    sums: unit_sums,
+                                });
+                            }
+                        }
                     }
                 }
+                pipeline.finish();
             }
         }
-        for (i, row) in rows.enumerate() {
-            output.prefetch(row + WRITE_AHEAD, panel.clone());
-            let sums = scratch.sums[i..].iter().step_by(height).take(panel.len()).map(|it| &it.0);
-            // SAFETY: the caller owns these tiles.
-            unsafe { output.write(row, panel.start, sums) };
+
+        /// The weights of a strip as operands, and their scales as floats.
+        ///
+        /// # Safety
+        /// As [`Task::blocks`].
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        unsafe fn prepare<const Q8: bool>(
+            &mut self,
+            first: usize,
+            both: bool,
+            groups: Range<usize>,
+            chunk: usize,
+            turn: usize,
+        ) -> Weights {
+            let scratch = &mut *self.scratch;
+            let mut weights =
+                Weights { operands: [std::ptr::null(); 2], scales: [std::ptr::null(); 2] };
+            for i in 0..STRIP {
+                let tile = first + if both { i } else { 0 };
+                let at = tile * self.layout.tile_bytes;
+                let tile = self.layout.tile(&self.bytes[at..at + self.layout.tile_bytes]);
+                let count = chunk / self.layout.group_slices;
+                let scales = &mut scratch.scales[(turn * STRIP + i) * count..][..count];
+                for (group, scales) in groups.clone().zip(scales.iter_mut()) {
+                    let halves = &tile.scales[group * 2 * WIDTH..(group + 1) * 2 * WIDTH];
+                    // SAFETY: 32 bytes of halves, 64 of sums.
+                    unsafe {
+                        let halves = _mm256_loadu_si256(halves.as_ptr().cast());
+                        _mm512_store_ps(scales.0.as_mut_ptr(), _mm512_cvtph_ps(halves));
+                    }
+                }
+                weights.scales[i] = scales.as_ptr();
+                let slices = tile.slices_of(groups.start).start..tile.slices_of(groups.end - 1).end;
+                let bytes = tile.kind.value_bytes();
+                weights.operands[i] = if Q8 {
+                    tile.values[slices.start * bytes..].as_ptr()
+                } else if i == 1 && !both {
+                    weights.operands[0]
+                } else {
+                    let operands = &mut scratch.operands[i * chunk..][..chunk];
+                    // SAFETY: the slices lie inside of the tile.
+                    unsafe { expand_slices(&tile, slices, operands) };
+                    operands.as_ptr().cast()
+                };
+            }
+            weights
+        }
+
+        /// Scaled sums become outputs.
+        ///
+        /// # Safety
+        /// This task owns the tiles of the panel.
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        unsafe fn write(&mut self, panel: Range<usize>, blocks: Range<usize>, height: usize) {
+            let rows = blocks.start * BLOCK..self.x.rows.min(blocks.end * BLOCK);
+            for (i, row) in rows.enumerate() {
+                self.output.prefetch(row + WRITE_AHEAD, panel.clone());
+                let sums = &self.scratch.sums;
+                let sums = sums[i..].iter().step_by(height).take(panel.len()).map(|it| &it.0);
+                // SAFETY: by the caller's promise.
+                unsafe { self.output.write(row, panel.start, sums) };
+            }
         }
     }
 
-    /// A tile's groups of one chunk: operands of 1 KiB and 16 scales each.
-    #[derive(Clone, Copy)]
+    /// Two tiles of weights: the groups of one chunk.
     struct Weights {
-        operands: *const u8,
-        scales: *const Sums,
-    }
-
-    impl Weights {
-        const NONE: Weights = Weights { operands: std::ptr::null(), scales: std::ptr::null() };
+        operands: [*const u8; STRIP],
+        scales: [*const Sums; STRIP],
     }
 
     /// # Safety
-    /// `chunk` lies inside the tile; `place` is below `STRIP`.
+    /// `slices` lie inside of the tile, which is q4.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn prepare(
-        tile: &Tile<'_>,
-        chunk: Range<usize>,
-        place: usize,
-        scratch: &mut Scratch,
-    ) -> Weights {
-        let scales = &mut scratch.scales[place * CHUNK..(place + 1) * CHUNK];
-        for (group, scales) in chunk.clone().zip(scales.iter_mut()) {
-            let halves = &tile.scales[group * 2 * WIDTH..(group + 1) * 2 * WIDTH];
-            // SAFETY: 32 bytes of halves, 64 of sums.
-            unsafe {
-                let halves = _mm256_loadu_si256(halves.as_ptr().cast());
-                _mm512_store_ps(scales.0.as_mut_ptr(), _mm512_cvtph_ps(halves));
-            }
-        }
-        let scales = scales.as_ptr();
-        let operands = &mut scratch.operands[place * CHUNK / 4..(place + 1) * CHUNK / 4];
-        let places = operands.iter_mut().flat_map(|it| it.0.iter_mut());
+    unsafe fn expand_slices(tile: &Tile<'_>, slices: Range<usize>, operands: &mut [Operand]) {
         let bytes = tile.kind.value_bytes();
-        for (group, operand) in chunk.zip(places) {
-            let values = &tile.values[group * bytes..(group + 1) * bytes];
-            match tile.kind {
-                PackedKind::Q8 => {
-                    (0..16).for_each(|line| {
-                        _mm_prefetch::<_MM_HINT_T1>(
-                            values.as_ptr().wrapping_add(AHEAD + 64 * line).cast(),
-                        );
-                    });
-                    operand.copy_from_slice(values);
-                }
-                PackedKind::Q4 => {
-                    let steps = &tile.steps[group * 64..(group + 1) * 64];
-                    // SAFETY: lengths as sliced.
-                    unsafe { expand(values.as_ptr(), steps.as_ptr(), operand.as_mut_ptr()) };
-                }
-            }
-        }
-        Weights { operands: operands.as_ptr().cast(), scales }
-    }
-
-    /// Writes `s · (q - z)` of one group as bytes.
-    ///
-    /// # Safety
-    /// 512 bytes follow `values`, 64 follow `steps`, 1,024 aligned ones follow `out`.
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn expand(values: *const u8, steps: *const u8, out: *mut u8) {
-        let low = _mm512_set1_epi8(15);
-        let even = _mm512_set1_epi16(0xff);
-        // SAFETY: by the caller's promise.
-        unsafe {
-            let steps = _mm512_loadu_si512(steps.cast());
-            for sub in 0..4 {
-                // The step of each output's 16 columns, in all four bytes of its lane.
-                let pick = _mm512_add_epi8(
-                    _mm512_set4_epi32(0x0c0c_0c0c, 0x0808_0808, 0x0404_0404, 0),
-                    _mm512_set1_epi8(sub as i8),
-                );
-                let step = _mm512_shuffle_epi8(steps, pick);
-                let s = _mm512_add_epi8(
-                    _mm512_and_si512(step, _mm512_set1_epi8(7)),
-                    _mm512_set1_epi8(1),
-                );
-                let z = _mm512_and_si512(_mm512_srli_epi16::<4>(step), low);
-                let (s_even, s_odd) = (_mm512_and_si512(s, even), _mm512_srli_epi16::<8>(s));
-                for t in 0..4 {
-                    let at = values.add(64 * (sub % 2 * 4 + t));
-                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(AHEAD).cast());
-                    let both = _mm512_loadu_si512(at.cast());
-                    let q = if sub < 2 { both } else { _mm512_srli_epi16::<4>(both) };
-                    let centred = _mm512_sub_epi8(_mm512_and_si512(q, low), z);
-                    let a = _mm512_and_si512(_mm512_mullo_epi16(centred, s_even), even);
-                    let b = _mm512_mullo_epi16(_mm512_srli_epi16::<8>(centred), s_odd);
-                    let bytes = _mm512_or_si512(a, _mm512_slli_epi16::<8>(b));
-                    _mm512_store_si512(out.add(64 * (4 * sub + t)).cast(), bytes);
-                }
-            }
+        for (slice, operand) in slices.zip(operands) {
+            let values = &tile.values[slice * bytes..(slice + 1) * bytes];
+            let steps = &tile.steps[slice * 64..(slice + 1) * 64];
+            // SAFETY: lengths as sliced.
+            unsafe { expand::<AHEAD>(values.as_ptr(), steps.as_ptr(), operand.0.as_mut_ptr()) };
         }
     }
 
-    /// Sums of products of an input tile and a weight tile, by way of the named registers, to
-    /// memory. `at` points to the input, the weights and the sums, 1 KiB each.
-    macro_rules! dot_tiles {
-        ($at:expr, $sums:tt, $x:tt, $w:tt) => {
-            asm!(
-                concat!("tilezero ", $sums),
-                concat!("tileloadd ", $x, ", [{x} + {line}*1]"),
-                concat!("tileloadd ", $w, ", [{w} + {line}*1]"),
-                concat!("tdpbssd ", $sums, ", ", $x, ", ", $w),
-                concat!("tilestored [{sums} + {line}*1], ", $sums),
-                x = in(reg) $at[0], w = in(reg) $at[1], sums = in(reg) $at[2],
-                line = in(reg) 64usize,
-                out($sums) _, out($x) _, out($w) _, options(nostack)
-            )
-        };
-    }
-
-    /// `acc = fma(dot · x_scale, w_scale, acc)` for 16 rows of one group.
-    macro_rules! add_group {
-        ($acc:ident, $dots:ident, $row_groups:ident, $weights:ident, $group:expr) => {
-            let group = $group;
-            let dot = $dots.add(group % 2 * 1024);
-            let row_groups = $row_groups.add(BLOCK * group);
-            let scale = _mm512_load_ps($weights.scales.add(group).cast());
-            for (i, acc) in $acc.iter_mut().enumerate() {
-                let dot = _mm512_cvtepi32_ps(_mm512_load_si512(dot.add(64 * i).cast()));
-                let scaled = _mm512_mul_ps(dot, _mm512_set1_ps((*row_groups.add(i)).scale));
-                *acc = _mm512_fmadd_ps(scaled, scale, *acc);
-            }
-        };
-    }
-
-    /// The sums of the 16 rows from `first` on plus the groups of `chunk`.
-    ///
-    /// # Safety
-    /// `sums` is followed by 16 rows of sums; `chunk` lies inside `x` and inside `weights`.
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn block(
-        x: &Activations,
-        first: usize,
-        chunk: Range<usize>,
-        weights: &Weights,
-        sums: *mut Sums,
-    ) {
-        let start = first / BLOCK * x.block_entries;
-        let entries = start + chunk.start * BLOCK..start + chunk.end * BLOCK;
-        let lines = x.lines()[entries.clone()].as_ptr();
-        let row_groups = x.row_groups[entries].as_ptr();
-        let groups = chunk.len();
-        let mut dots = std::mem::MaybeUninit::<Page>::uninit();
-        let dots = dots.as_mut_ptr().cast::<u8>();
-        let mut acc = [_mm512_setzero_ps(); BLOCK];
-        // SAFETY: by the caller's promise; sums of a group are stored before they are read.
-        unsafe {
-            for (i, acc) in acc.iter_mut().enumerate() {
-                *acc = _mm512_load_ps(sums.add(i).cast());
-            }
-            let at = |group: usize| {
-                [
-                    lines.wrapping_add(BLOCK * group).cast(),
-                    weights.operands.wrapping_add(1024 * group),
-                    dots.wrapping_add(group % 2 * 1024),
-                ]
-            };
-            // Four groups at a time, by tile registers of their own. The float sums follow a group
-            // behind the tiles, because a vector that reads what a tile has just stored waits
-            // until the store has left the core.
-            let mut group = 0;
-            while group + 4 <= groups {
-                dot_tiles!(at(group), "tmm0", "tmm4", "tmm6");
-                dot_tiles!(at(group + 1), "tmm1", "tmm5", "tmm7");
-                add_group!(acc, dots, row_groups, weights, group);
-                dot_tiles!(at(group + 2), "tmm2", "tmm4", "tmm6");
-                add_group!(acc, dots, row_groups, weights, group + 1);
-                dot_tiles!(at(group + 3), "tmm3", "tmm5", "tmm7");
-                add_group!(acc, dots, row_groups, weights, group + 2);
-                add_group!(acc, dots, row_groups, weights, group + 3);
-                group += 4;
-            }
-            for group in group..groups {
-                dot_tiles!(at(group), "tmm0", "tmm4", "tmm6");
-                add_group!(acc, dots, row_groups, weights, group);
-            }
-            for (i, acc) in acc.iter().enumerate() {
-                _mm512_store_ps(sums.add(i).cast(), *acc);
+    /// Fetches weights that will be needed soon.
+    fn fetch(weights: [*const u8; STRIP], slices: usize) {
+        for tile in weights {
+            for line in 0..slices * WIDTH {
+                // SAFETY: prefetching reads nothing that a program could see.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(AHEAD + 64 * line).cast()) };
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Eight outputs in a 256-bit register; products of bytes are added in 16 bits without saturation.
 //!
-//! q8: `|w| · sign(x, w)`, two products at most 2 · 128 · 127 = 32,512. q4: `q · x`, eight products
+//! q8: `|w| · sign(x, w)` for both planes of the input, two products at most 2 · 128 · 127 =
+//! 32,512. q4: `q · x`, eight products
 //! at most 8 · 15 · 127 = 15,240. Both stay below 2^15.
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -15,7 +16,7 @@ mod x86 {
 
     use crate::packed::{
         PackedKind, WIDTH,
-        activations::{Activations, Line, RowGroup},
+        activations::{Block, Line, NegativeSums},
         layout::Tile,
     };
 
@@ -25,66 +26,71 @@ mod x86 {
     /// As [`super::super::portable::rows`].
     pub(in crate::packed) fn rows(
         tile: &Tile<'_>,
-        x: &Activations,
+        x: &Block<'_>,
         rows: Range<usize>,
         sums: &mut [[f32; WIDTH]],
     ) {
-        assert!(rows.end <= x.rows && tile.groups == x.groups && rows.len() <= sums.len());
-        let mut row = rows.start;
-        while row < rows.end {
-            let count = x.rows_in_block(row, rows.end).min(TOGETHER);
-            let part = &mut sums[row - rows.start..row - rows.start + count];
-            // SAFETY: the level was chosen by detection; rows and groups were checked above.
+        assert!(rows.end <= x.height && rows.len() <= sums.len());
+        for first in rows.clone().step_by(TOGETHER) {
+            let count = TOGETHER.min(rows.end - first);
+            let part = &mut sums[first - rows.start..first - rows.start + count];
+            // SAFETY: the level was chosen by detection.
             unsafe {
                 match (tile.kind, count) {
-                    (PackedKind::Q8, 1) => together::<1, true>(tile, x, row, part),
-                    (PackedKind::Q8, 2) => together::<2, true>(tile, x, row, part),
-                    (PackedKind::Q8, 3) => together::<3, true>(tile, x, row, part),
-                    (PackedKind::Q8, _) => together::<4, true>(tile, x, row, part),
-                    (PackedKind::Q4, 1) => together::<1, false>(tile, x, row, part),
-                    (PackedKind::Q4, 2) => together::<2, false>(tile, x, row, part),
-                    (PackedKind::Q4, 3) => together::<3, false>(tile, x, row, part),
-                    (PackedKind::Q4, _) => together::<4, false>(tile, x, row, part),
+                    (PackedKind::Q8, 1) => together::<1, true>(tile, x, first, part),
+                    (PackedKind::Q8, 2) => together::<2, true>(tile, x, first, part),
+                    (PackedKind::Q8, 3) => together::<3, true>(tile, x, first, part),
+                    (PackedKind::Q8, _) => together::<4, true>(tile, x, first, part),
+                    (PackedKind::Q4, 1) => together::<1, false>(tile, x, first, part),
+                    (PackedKind::Q4, 2) => together::<2, false>(tile, x, first, part),
+                    (PackedKind::Q4, 3) => together::<3, false>(tile, x, first, part),
+                    (PackedKind::Q4, _) => together::<4, false>(tile, x, first, part),
                 }
             }
-            row += count;
         }
     }
 
     /// # Safety
-    /// AVX2, FMA and F16C; rows `row..row + M` exist and lie in one block.
+    /// AVX2, FMA and F16C.
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn together<const M: usize, const Q8: bool>(
         tile: &Tile<'_>,
-        x: &Activations,
+        x: &Block<'_>,
         row: usize,
         sums: &mut [[f32; WIDTH]],
     ) {
-        let at = x.row_at(row);
+        let lines = |plane: usize, slice: usize| {
+            let at = (plane * tile.slices + slice) * x.height + row;
+            &x.lines[at..at + M]
+        };
         let mut acc = [[_mm256_setzero_ps(); M]; 2];
         for group in 0..tile.groups {
-            let entry = at.start + group * at.stride;
-            let lines = &x.lines()[entry..entry + M];
-            let row_groups = &x.row_groups[entry..entry + M];
+            let x_scales = &x.scales_of(tile.slices_of(group).start)[row..row + M];
             for (half, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: the parts of a tile hold `groups` groups; half a line is 32 bytes.
-                let (dot, scale) = unsafe {
-                    let values =
-                        tile.values.as_ptr().add(group * tile.kind.value_bytes() + 32 * half);
+                let mut dot = [_mm256_setzero_si256(); M];
+                for slice in tile.slices_of(group) {
+                    // SAFETY: the parts of a tile hold `slices` slices; half a line is 32 bytes.
+                    unsafe {
+                        let values =
+                            tile.values.as_ptr().add(slice * tile.kind.value_bytes() + 32 * half);
+                        if Q8 {
+                            add_q8::<M>(&mut dot, values, lines(0, slice), lines(1, slice));
+                        } else {
+                            let steps = tile.steps.as_ptr().add(slice * 64 + 32 * half);
+                            let sums = slice * x.height + row;
+                            let sums = &x.negative_sums[sums..sums + M];
+                            add_q4::<M>(&mut dot, values, steps, lines(0, slice), sums);
+                        }
+                    }
+                }
+                // SAFETY: half of 16 scales is 16 bytes.
+                let scale = unsafe {
                     let scales = tile.scales.as_ptr().add(group * 2 * WIDTH + 16 * half);
-                    let dot = if Q8 {
-                        dot_q8::<M>(values, lines)
-                    } else {
-                        let steps = tile.steps.as_ptr().add(group * 64 + 32 * half);
-                        dot_q4::<M>(values, steps, lines, row_groups)
-                    };
-                    (dot, _mm256_cvtph_ps(_mm_loadu_si128(scales.cast())))
+                    _mm256_cvtph_ps(_mm_loadu_si128(scales.cast()))
                 };
                 for i in 0..M {
-                    let scaled = _mm256_mul_ps(
-                        _mm256_cvtepi32_ps(dot[i]),
-                        _mm256_set1_ps(row_groups[i].scale),
-                    );
+                    let scaled =
+                        _mm256_mul_ps(_mm256_cvtepi32_ps(dot[i]), _mm256_set1_ps(x_scales[i]));
                     acc[i] = _mm256_fmadd_ps(scaled, scale, acc[i]);
                 }
             }
@@ -111,36 +117,45 @@ mod x86 {
     /// `values` is followed by 16 lines at a distance of 64 bytes.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot_q8<const M: usize>(values: *const u8, lines: &[Line]) -> [__m256i; M] {
+    unsafe fn add_q8<const M: usize>(
+        dot: &mut [__m256i; M],
+        values: *const u8,
+        high: &[Line],
+        low: &[Line],
+    ) {
         let ones = _mm256_set1_epi16(1);
-        let mut dot = [_mm256_setzero_si256(); M];
+        let (mut highs, mut lows) = ([_mm256_setzero_si256(); M], [_mm256_setzero_si256(); M]);
         for r in 0..16 {
             // SAFETY: by the caller's promise.
             let w = unsafe { _mm256_loadu_si256(values.add(64 * r).cast()) };
             let size = _mm256_abs_epi8(w);
             for i in 0..M {
-                let signed = _mm256_sign_epi8(quad(&lines[i], r), w);
-                let pairs = _mm256_maddubs_epi16(size, signed);
-                dot[i] = _mm256_add_epi32(dot[i], _mm256_madd_epi16(pairs, ones));
+                let a = _mm256_maddubs_epi16(size, _mm256_sign_epi8(quad(&high[i], r), w));
+                let b = _mm256_maddubs_epi16(size, _mm256_sign_epi8(quad(&low[i], r), w));
+                highs[i] = _mm256_add_epi32(highs[i], _mm256_madd_epi16(a, ones));
+                lows[i] = _mm256_add_epi32(lows[i], _mm256_madd_epi16(b, ones));
             }
         }
-        dot
+        for i in 0..M {
+            let both = _mm256_add_epi32(_mm256_slli_epi32::<8>(highs[i]), lows[i]);
+            dot[i] = _mm256_add_epi32(dot[i], both);
+        }
     }
 
     /// # Safety
     /// `values` is followed by 8 lines at a distance of 64 bytes, `steps` by 32 bytes.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn dot_q4<const M: usize>(
+    unsafe fn add_q4<const M: usize>(
+        dot: &mut [__m256i; M],
         values: *const u8,
         steps: *const u8,
         lines: &[Line],
-        row_groups: &[RowGroup],
-    ) -> [__m256i; M] {
+        negative_sums: &[NegativeSums],
+    ) {
         let low = _mm256_set1_epi8(15);
         // SAFETY: by the caller's promise.
         let steps = unsafe { _mm256_loadu_si256(steps.cast()) };
-        let mut dot = [_mm256_setzero_si256(); M];
         for sub in 0..4 {
             let mut pairs = [_mm256_setzero_si256(); M];
             for t in 0..4 {
@@ -156,7 +171,7 @@ mod x86 {
             }
             let step = _mm256_srl_epi32(steps, _mm_cvtsi32_si128(8 * sub as i32));
             let s = _mm256_add_epi32(
-                _mm256_and_si256(step, _mm256_set1_epi32(7)),
+                _mm256_and_si256(step, _mm256_set1_epi32(15)),
                 _mm256_set1_epi32(1),
             );
             let z = _mm256_and_si256(_mm256_srli_epi32::<4>(step), _mm256_set1_epi32(15));
@@ -164,12 +179,11 @@ mod x86 {
             let zero = _mm256_madd_epi16(s, z);
             for i in 0..M {
                 // The sums lie in the order 0, 2, 1, 3.
-                let sum = row_groups[i].negative_sums[[0, 2, 1, 3][sub]];
+                let sum = negative_sums[i][[0, 2, 1, 3][sub]];
                 let correction = _mm256_madd_epi16(zero, _mm256_set1_epi16(sum));
                 dot[i] = _mm256_add_epi32(dot[i], _mm256_madd_epi16(pairs[i], both));
                 dot[i] = _mm256_add_epi32(dot[i], correction);
             }
         }
-        dot
     }
 }

@@ -5,13 +5,13 @@
 use std::ops::Range;
 
 use super::{
-    PackedKind, PackedLevel, WIDTH, activations::Activations, amx, avx2, layout::Layout, portable,
-    vnni,
+    PackedKind, PackedLevel, WIDTH,
+    activations::{Activations, BLOCK},
+    amx, avx2,
+    layout::Layout,
+    portable, vnni,
 };
 use crate::pool;
-
-/// Rows that share one reading of the weights where there are no AMX tiles.
-const TOGETHER: usize = 16;
 
 /// Tiles that many rows of input pass over while the tiles are in the second-level cache.
 const PANEL: usize = 8;
@@ -93,7 +93,9 @@ pub(super) fn matmul(
     assert_eq!(bytes.len(), layout.byte_len(), "packed bytes");
     let level = level.min(PackedLevel::detected());
     let use_amx = level == PackedLevel::Amx && m >= amx_from(layout.kind);
-    let x = Activations::quantize(level, x, layout.cols, use_amx);
+    let x = Activations::quantize(level, x, layout.cols, layout.kind.planes());
+    // One in the first plane is 256 in both together.
+    let factor = if x.planes == 2 { factor / 256.0 } else { factor };
 
     let worth_it = m * layout.rows * layout.cols >= PARALLEL_FROM;
     let tasks = if worth_it { layout.tiles.min(4 * pool::current_threads()) } else { 1 };
@@ -127,18 +129,18 @@ fn vectors(
     let mut start = tiles.start;
     while start < tiles.end {
         let tiles = start..tiles.end.min(start + panel);
-        for first in (0..x.rows).step_by(TOGETHER) {
-            let rows = first..x.rows.min(first + TOGETHER);
-            let mut sums = [[[0.0; WIDTH]; TOGETHER]; PANEL];
+        for index in 0..x.blocks() {
+            let block = x.block(index);
+            let mut sums = [[[0.0; WIDTH]; BLOCK]; PANEL];
             for (tile, sums) in tiles.clone().zip(&mut sums) {
                 let at = tile * layout.tile_bytes;
                 let tile = layout.tile(&bytes[at..at + layout.tile_bytes]);
-                kernel(&tile, x, rows.clone(), sums);
+                kernel(&tile, &block, 0..block.height, sums);
             }
-            for (i, row) in rows.enumerate() {
-                let row_sums = sums[..tiles.len()].iter().map(|it| &it[i]);
+            for row in 0..block.height {
+                let row_sums = sums[..tiles.len()].iter().map(|it| &it[row]);
                 // SAFETY: tasks own disjoint ranges of tiles.
-                unsafe { output.write(row, start, row_sums) };
+                unsafe { output.write(index * BLOCK + row, start, row_sums) };
             }
         }
         start = tiles.end;

@@ -2,34 +2,38 @@
 
 use std::ops::Range;
 
-use super::{GROUP, WIDTH, activations::Activations, layout::Tile};
+use super::{SLICE, WIDTH, activations::Block, layout::Tile};
 
-/// `sums[i]` = row `rows.start + i` of `x` times the 16 outputs of the tile.
-pub(super) fn rows(
-    tile: &Tile<'_>,
-    x: &Activations,
-    rows: Range<usize>,
-    sums: &mut [[f32; WIDTH]],
-) {
+/// `sums[i]` = row `rows.start + i` of the block times the 16 outputs of the tile.
+pub(super) fn rows(tile: &Tile<'_>, x: &Block<'_>, rows: Range<usize>, sums: &mut [[f32; WIDTH]]) {
     sums[..rows.len()].fill([0.0; WIDTH]);
-    let mut weights = [[0i32; WIDTH]; GROUP];
     for group in 0..tile.groups {
-        for (column, weights) in weights.iter_mut().enumerate() {
-            for (output, weight) in weights.iter_mut().enumerate() {
-                *weight = tile.integer(group, output, column);
-            }
-        }
         let scales: [f32; WIDTH] = std::array::from_fn(|output| tile.scale(group, output));
-        for (row, sums) in rows.clone().zip(sums.iter_mut()) {
-            let at = x.row_at(row);
-            let entry = at.start + group * at.stride;
-            let mut dot = [0i32; WIDTH];
-            for (&q, weights) in x.lines()[entry].0.iter().zip(&weights) {
-                for l in 0..WIDTH {
-                    dot[l] += i32::from(q) * weights[l];
+        let mut dots = [[0i32; WIDTH]; super::activations::BLOCK];
+        for slice in tile.slices_of(group) {
+            let mut weights = [[0i32; WIDTH]; SLICE];
+            for (column, weights) in weights.iter_mut().enumerate() {
+                for (output, weight) in weights.iter_mut().enumerate() {
+                    *weight = tile.integer(slice, output, column);
                 }
             }
-            let x_scale = x.row_groups[entry].scale;
+            for (row, dot) in rows.clone().zip(&mut dots) {
+                for (column, weights) in weights.iter().enumerate() {
+                    let q = match tile.kind.planes() {
+                        1 => i32::from(x.line(0, slice, row).0[column]),
+                        _ => {
+                            i32::from(x.line(0, slice, row).0[column]) * 256
+                                + i32::from(x.line(1, slice, row).0[column])
+                        }
+                    };
+                    for l in 0..WIDTH {
+                        dot[l] += q * weights[l];
+                    }
+                }
+            }
+        }
+        for ((row, dot), sums) in rows.clone().zip(&dots).zip(sums.iter_mut()) {
+            let x_scale = x.scale(tile.slices_of(group).start, row);
             for l in 0..WIDTH {
                 sums[l] = (dot[l] as f32 * x_scale).mul_add(scales[l], sums[l]);
             }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    GROUP, PackedKind, PackedLevel, WIDTH,
-    layout::{Layout, Tile},
+    MAX_GROUP, PackedKind, PackedLevel, QUAD, SLICE, WIDTH,
+    layout::{Layout, Tile, step_is_valid},
     matmul, quantize,
     storage::Storage,
 };
@@ -18,6 +18,21 @@ use crate::{Error, QuantTensor, Result, kernels::Level, pool};
 
 /// Values from which on a second thread pays.
 const PARALLEL_FROM: usize = 1 << 15;
+
+/// All that there is to know about packed bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackedHeader {
+    /// How the values are kept.
+    pub kind: PackedKind,
+    /// Number of outputs.
+    pub rows: usize,
+    /// Number of inputs.
+    pub cols: usize,
+    /// Columns that share a scale, one of [`PackedKind::groups`].
+    pub group: usize,
+    /// The power of two that multiplies every scale.
+    pub factor: f32,
+}
 
 /// An immutable `[rows, cols]` matrix in int8 or int4; rows are outputs, columns are inputs.
 /// Cloning shares the bytes.
@@ -35,8 +50,13 @@ impl PackedTensor {
     /// [`Error::Empty`], [`Error::NotFinite`], [`Error::TooLarge`] or [`Error::Memory`].
     pub fn quantize(kind: PackedKind, weight: &QuantTensor) -> Result<Self> {
         let (rows, cols) = (weight.rows(), weight.cols());
-        let (layout, mut storage) = allocate(kind, rows, cols)?;
-        let factor = quantize::tensor_factor(largest(weight)?);
+        let mut header = PackedHeader { kind, rows, cols, group: MAX_GROUP, factor: 1.0 };
+        checked_layout(&header)?;
+        let spread = Spread::of(weight)?;
+        header.group = spread.group(kind);
+        header.factor = quantize::tensor_factor(spread.max);
+        let (layout, mut storage) = allocate(&header)?;
+        let factor = header.factor;
         let parallel = rows * cols >= PARALLEL_FROM;
         pool::for_each_chunk(storage.bytes_mut(), layout.tile_bytes, parallel, |tile, bytes| {
             let values = decode(weight, tile * WIDTH..rows.min((tile + 1) * WIDTH));
@@ -45,20 +65,18 @@ impl PackedTensor {
         Ok(Self { layout, factor, bytes: Arc::new(storage) })
     }
 
-    /// A matrix from the bytes of another one: what [`PackedTensor::bytes`] and
-    /// [`PackedTensor::factor`] gave.
+    /// A matrix from what [`PackedTensor::header`] and [`PackedTensor::bytes`] of another one gave.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::TooLarge`], [`Error::PackedLen`], [`Error::PackedFactor`],
-    /// [`Error::PackedScale`] or [`Error::Memory`].
-    pub fn from_bytes(
-        kind: PackedKind,
-        rows: usize,
-        cols: usize,
-        factor: f32,
-        bytes: &[u8],
-    ) -> Result<Self> {
-        let expected = checked_layout(kind, rows, cols)?.byte_len();
+    /// [`Error::Empty`], [`Error::TooLarge`], [`Error::PackedGroup`], [`Error::PackedLen`],
+    /// [`Error::PackedFactor`], [`Error::PackedScale`], [`Error::PackedStep`] or
+    /// [`Error::Memory`].
+    pub fn from_bytes(header: &PackedHeader, bytes: &[u8]) -> Result<Self> {
+        let &PackedHeader { kind, rows, cols, group, factor } = header;
+        if !kind.groups().contains(&group) {
+            return Err(Error::PackedGroup { kind, group });
+        }
+        let expected = checked_layout(header)?.byte_len();
         if bytes.len() != expected {
             return Err(Error::PackedLen { kind, rows, cols, expected, got: bytes.len() });
         }
@@ -66,17 +84,35 @@ impl PackedTensor {
         if !power_of_two {
             return Err(Error::PackedFactor { factor });
         }
-        let (layout, mut storage) = allocate(kind, rows, cols)?;
+        let (layout, mut storage) = allocate(header)?;
         storage.bytes_mut().copy_from_slice(bytes);
         let tensor = Self { layout, factor, bytes: Arc::new(storage) };
-        for row in 0..layout.tiles * WIDTH {
-            for group in 0..layout.groups {
-                if !tensor.tile(row / WIDTH).scale(group, row % WIDTH).is_finite() {
-                    return Err(Error::PackedScale { row, group });
-                }
+        tensor.check()?;
+        Ok(tensor)
+    }
+
+    /// That all scales are finite and all steps in range.
+    fn check(&self) -> Result<()> {
+        for tile in 0..self.layout.tiles {
+            let Tile { scales, steps, .. } = self.tile(tile);
+            // An exponent of all ones: infinite, or not a number.
+            let bad = |half: &[u8; 2]| half[1] & 0x7c == 0x7c;
+            if let Some(at) = scales.as_chunks().0.iter().position(bad) {
+                let (row, group) = (tile * WIDTH + at % WIDTH, at / WIDTH);
+                return Err(Error::PackedScale { row, group });
+            }
+            if let Some(at) = steps.iter().position(|&step| !step_is_valid(step)) {
+                let row = tile * WIDTH + at % SLICE / QUAD;
+                return Err(Error::PackedStep { row, step: steps[at] });
             }
         }
-        Ok(tensor)
+        Ok(())
+    }
+
+    /// What a file must say about the bytes.
+    pub fn header(&self) -> PackedHeader {
+        let Layout { kind, rows, cols, group_slices, .. } = self.layout;
+        PackedHeader { kind, rows, cols, group: group_slices * SLICE, factor: self.factor }
     }
 
     /// How the values are kept.
@@ -123,11 +159,11 @@ impl PackedTensor {
         assert_eq!(out.len(), self.layout.cols, "row length");
         let tile = self.tile(row / WIDTH);
         let output = row % WIDTH;
-        for (group, part) in out.chunks_mut(GROUP).enumerate() {
-            let scale = tile.scale(group, output);
+        for (slice, part) in out.chunks_mut(SLICE).enumerate() {
+            let scale = tile.scale(slice / self.layout.group_slices, output);
             for (column, value) in part.iter_mut().enumerate() {
                 // Exact: an integer of 8 bits, a scale of 11 and a power of two.
-                *value = tile.integer(group, output, column) as f32 * scale * self.factor;
+                *value = tile.integer(slice, output, column) as f32 * scale * self.factor;
             }
         }
         Ok(())
@@ -179,15 +215,16 @@ impl std::fmt::Debug for PackedTensor {
     }
 }
 
-fn checked_layout(kind: PackedKind, rows: usize, cols: usize) -> Result<Layout> {
+fn checked_layout(header: &PackedHeader) -> Result<Layout> {
+    let &PackedHeader { kind, rows, cols, group, .. } = header;
     if rows == 0 || cols == 0 {
         return Err(Error::Empty { rows, cols });
     }
-    Layout::new(kind, rows, cols).ok_or(Error::TooLarge { rows, cols })
+    Layout::new(kind, rows, cols, group).ok_or(Error::TooLarge { rows, cols })
 }
 
-fn allocate(kind: PackedKind, rows: usize, cols: usize) -> Result<(Layout, Storage)> {
-    let layout = checked_layout(kind, rows, cols)?;
+fn allocate(header: &PackedHeader) -> Result<(Layout, Storage)> {
+    let layout = checked_layout(header)?;
     let bytes = layout.byte_len();
     let storage = Storage::zeroed(bytes).map_err(|source| Error::Memory { bytes, source })?;
     Ok((layout, storage))
@@ -202,29 +239,54 @@ fn decode(weight: &QuantTensor, rows: Range<usize>) -> Vec<f32> {
     values
 }
 
-/// The largest absolute value.
-fn largest(weight: &QuantTensor) -> Result<f32> {
-    let bad_row = AtomicU32::new(u32::MAX);
-    let max = AtomicU32::new(0);
-    let rows = weight.rows();
-    let parallel = rows * weight.cols() >= PARALLEL_FROM;
-    pool::for_each(rows.div_ceil(WIDTH), parallel, |tile| {
-        let first = tile * WIDTH;
-        let values = decode(weight, first..rows.min(first + WIDTH));
-        for (row, values) in values.chunks_exact(weight.cols()).enumerate() {
-            // Bits of numbers that are not negative have the order of the numbers, and those of
-            // infinity and of what is not a number lie above.
-            let bits = values.iter().fold(0, |max, it| it.abs().to_bits().max(max));
-            max.fetch_max(bits, Ordering::Relaxed);
-            if bits >= f32::INFINITY.to_bits() {
-                bad_row.fetch_min((first + row) as u32, Ordering::Relaxed);
+/// How large weights are, and how unevenly.
+struct Spread {
+    /// The largest absolute value.
+    max: f32,
+    /// Sum over all groups of 32, 64, 128 and 256 columns of the squared largest value times the
+    /// number of columns, to which the squared error of int8 is proportional.
+    squares: [f64; 4],
+}
+
+impl Spread {
+    fn of(weight: &QuantTensor) -> Result<Self> {
+        let (rows, cols) = (weight.rows(), weight.cols());
+        let bad_row = AtomicU32::new(u32::MAX);
+        let tiles = rows.div_ceil(WIDTH);
+        let mut found = vec![(0.0f32, [0.0f64; 4]); tiles];
+        pool::for_each_chunk(&mut found, 1, rows * cols >= PARALLEL_FROM, |tile, found| {
+            let first = tile * WIDTH;
+            let values = decode(weight, first..rows.min(first + WIDTH));
+            for (row, values) in values.chunks_exact(cols).enumerate() {
+                let (max, squares) = quantize::spread(Level::detected(), values);
+                if !max.is_finite() {
+                    bad_row.fetch_min((first + row) as u32, Ordering::Relaxed);
+                }
+                found[0].0 = found[0].0.max(max);
+                (0..4).for_each(|i| found[0].1[i] += squares[i]);
             }
+        });
+        let bad_row = bad_row.into_inner();
+        if bad_row != u32::MAX {
+            return Err(Error::NotFinite { row: bad_row as usize });
         }
-    });
-    let max = f32::from_bits(max.into_inner());
-    if max.is_finite() {
-        Ok(max)
-    } else {
-        Err(Error::NotFinite { row: bad_row.into_inner() as usize })
+        // In order of the rows, so that threads can't change the sums.
+        let mut all = Self { max: 0.0, squares: [0.0; 4] };
+        for (max, squares) in found {
+            all.max = all.max.max(max);
+            (0..4).for_each(|i| all.squares[i] += squares[i]);
+        }
+        Ok(all)
+    }
+
+    /// The longest group that keeps q8 as near as its input allows; see the module.
+    fn group(&self, kind: PackedKind) -> usize {
+        /// The root of two, squared.
+        const WORSE: f64 = 2.0;
+        if kind == PackedKind::Q4 {
+            return MAX_GROUP;
+        }
+        let fits = |i: &usize| self.squares[*i] <= WORSE * self.squares[0];
+        [3, 2].into_iter().find(fits).map_or(SLICE, |i| 32 << i)
     }
 }
