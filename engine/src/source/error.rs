@@ -174,9 +174,6 @@ impl NamedError for SourceError {
             SourceError::BadSafetensors { .. } => "bad-safetensors",
             SourceError::BadShardIndex { .. } => "bad-shard-index",
             SourceError::BadGguf { .. } => "bad-gguf",
-            SourceError::BadPacked { .. } | SourceError::PackedVersion { .. } => {
-                "write it again from its source: minicrit quantize"
-            }
             SourceError::GgufVersion { .. } => "gguf-version",
             SourceError::SplitGguf { .. } => "split-gguf",
             SourceError::BadPacked { .. } => "bad-packed-file",
@@ -209,6 +206,9 @@ impl NamedError for SourceError {
             | SourceError::BadGguf { .. }
             | SourceError::BadShardIndex { .. } => {
                 "the download may be incomplete: compare sizes and checksums with the source"
+            }
+            SourceError::BadPacked { .. } | SourceError::PackedVersion { .. } => {
+                "write it again from its source: minicrit quantize"
             }
             SourceError::GgufVersion { .. } => "convert the model again with a current converter",
             SourceError::SplitGguf { .. } => "join the parts with `llama-gguf-split --merge`",
