@@ -115,15 +115,17 @@ impl Needs {
             [2, 4, layers, kv_heads, head_dim].into_iter().fold(1, u64::saturating_mul);
         let experts = number("num_local_experts").or_else(|| number("num_experts")).unwrap_or(1);
         let active = number("num_experts_per_tok").unwrap_or(1).min(experts);
-        let untied = files.tensors.contains_key("lm_head.weight");
+        let head = "lm_head.weight";
+        let untied = files.tensors.contains_key(head) || files.packed.contains_key(head);
         let mut needs = Self {
             weight_bytes: 0,
             decode_bytes: 0,
             kv_bytes_per_token,
             context: number("max_position_embeddings").unwrap_or(0),
         };
-        for (name, tensor) in &files.tensors {
-            let bytes = tensor.bytes.len() as u64;
+        let stored = files.tensors.iter().map(|(name, it)| (name, it.bytes.len() as u64));
+        let packed = files.packed.iter().map(|(name, it)| (name, it.bytes.len() as u64));
+        for (name, bytes) in stored.chain(packed) {
             needs.weight_bytes += bytes;
             needs.decode_bytes += if untied && name.ends_with("embed_tokens.weight") {
                 0

@@ -315,7 +315,7 @@ fn exists(text: &str) -> bool {
 
 fn looks_like_path(text: &str) -> bool {
     let begins = ["./", "../", "/", "~/", ".\\", "..\\"].iter().any(|it| text.starts_with(it));
-    let ends = text.ends_with(".gguf") || text.ends_with(".safetensors");
+    let ends = [".gguf", ".safetensors", ".minicrit"].iter().any(|it| text.ends_with(it));
     (begins || ends) && !text.contains(char::is_whitespace)
 }
 

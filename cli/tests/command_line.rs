@@ -140,7 +140,6 @@ fn usage_errors() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_by_name() {
-    check("quantize_not_built", &["quantize", "nano", "--format", "q4", "--output", "x"]);
     check("quant_unknown", &["bench", "--quant", "q3_magic"]);
     check("adapter_not_found", &["run", "hi", "--adapter", "my-adapter"]);
 }

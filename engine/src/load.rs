@@ -1,9 +1,12 @@
 //! Files to a decoder: every tensor is used, none is missing, every shape is right.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use candle_core::{Device, Tensor};
-use minicrit_quant::{QuantTensor, Weight};
+use minicrit_quant::{PackedTensor, QuantTensor, Weight};
 
 use crate::{
     Result,
@@ -17,13 +20,13 @@ use crate::{
     importance::Importance,
     model::{Attention, Decoder, Embedding, Ffn, Gated, Layer, Linear, ModelError, Moe, RmsNorm},
     ops::attend::AttendSpec,
-    recipe::{Mix, Place, Recipe},
-    source::{ModelFiles, StoredTensor},
+    recipe::{self, Mix, Place, Recipe},
+    source::{ModelFiles, StoredPacked, StoredTensor},
     spec::{FfnSpec, ModelSpec, RopeScaling},
 };
 
 /// Frequency divisors that GGUF files of Llama 3 carry.
-const ROPE_DIVISORS: &str = "rope_freqs.weight";
+pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
 
 /// How to hold the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,9 +69,12 @@ pub fn quantized_decoder(
 }
 
 fn files_decoder(files: &ModelFiles, rounding: Option<Rounding<'_>>) -> Result<Decoder> {
+    if rounding.is_some() && !files.packed.is_empty() {
+        return Err(ExportError::AlreadyPacked.into());
+    }
     let spec = checked_spec(files)?;
     let names = arch::names(&spec);
-    Loader { source: Source::Files(&files.tensors), rounding }.decoder(spec, &names)
+    Loader { source: Source::Files(files), rounding }.decoder(spec, &names)
 }
 
 /// A decoder of float32 tensors that may be trained, by the names and whole shapes that
@@ -100,7 +106,7 @@ pub fn learned_decoder(spec: ModelSpec, tensors: &BTreeMap<String, Tensor>) -> R
 /// [`ModelError`] with every problem of the description or of the weights.
 pub(crate) fn checked_spec(files: &ModelFiles) -> Result<ModelSpec> {
     let mut spec = arch::spec_from_config(&files.config)?;
-    check(&spec, &arch::names(&spec), &files.tensors)?;
+    check(&spec, &arch::names(&spec), files)?;
     if let Some(divisors) = files.tensors.get(ROPE_DIVISORS) {
         let values = floats(ROPE_DIVISORS, divisors)?;
         spec.rope.scaling = RopeScaling::Divisors(values.into_iter().map(f64::from).collect());
@@ -109,9 +115,10 @@ pub(crate) fn checked_spec(files: &ModelFiles) -> Result<ModelSpec> {
 }
 
 /// Compares what must be there with what is there.
-fn check(spec: &ModelSpec, names: &Names, tensors: &BTreeMap<String, StoredTensor>) -> Result<()> {
-    let expected = names.expected();
-    let mut problems = Vec::new();
+fn check(spec: &ModelSpec, names: &Names, files: &ModelFiles) -> Result<()> {
+    let tensors = &files.tensors;
+    let mut expected = names.expected();
+    let mut problems = check_packed(names, files, &mut expected);
     for (&name, &shape) in &expected {
         match tensors.get(name) {
             None => problems.push(format!("`{name}` of shape {shape:?} is missing")),
@@ -127,6 +134,42 @@ fn check(spec: &ModelSpec, names: &Names, tensors: &BTreeMap<String, StoredTenso
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(ModelError::Weights { problems }.into()) }
+}
+
+/// Problems of packed matrices; those that are there are no longer `expected` as tensors.
+fn check_packed(
+    names: &Names,
+    files: &ModelFiles,
+    expected: &mut BTreeMap<&str, &[usize]>,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut known = BTreeSet::new();
+    for (_, part) in recipe::matrices(names) {
+        let key = part.key();
+        if let Some(StoredPacked { header, .. }) = files.packed.get(&key) {
+            expected.remove(part.name.as_str());
+            let (rows, cols) = (part.rows.len(), part.shape[1]);
+            if (header.rows, header.cols) != (rows, cols) {
+                problems.push(format!(
+                    "packed `{key}` has shape {:?}, config.json asks for {:?}",
+                    [header.rows, header.cols],
+                    [rows, cols]
+                ));
+            }
+        }
+        known.insert(key);
+    }
+    // A tensor of several parts is packed as a whole or not at all.
+    for (_, part) in recipe::matrices(names) {
+        let packed = files.packed.contains_key(&part.key());
+        if !packed && !expected.contains_key(part.name.as_str()) {
+            problems.push(format!("packed `{}` is missing", part.key()));
+        }
+    }
+    for key in files.packed.keys().filter(|it| !known.contains(*it)) {
+        problems.push(format!("packed `{key}` is not used by this model"));
+    }
+    problems
 }
 
 /// Why a tensor of the right shape can't be read, if it can't.
@@ -161,7 +204,7 @@ fn floats(name: &str, stored: &StoredTensor) -> Result<Vec<f32>> {
 /// Where weights come from.
 enum Source<'a> {
     /// Files, whose bytes are used where they lie.
-    Files(&'a BTreeMap<String, StoredTensor>),
+    Files(&'a ModelFiles),
     /// Tensors that may be trained.
     Learned(&'a BTreeMap<String, Tensor>),
 }
@@ -218,7 +261,7 @@ impl Loader<'_> {
 
     fn stored(&self, name: &str) -> Result<&StoredTensor> {
         match self.source {
-            Source::Files(tensors) => tensors.get(name).ok_or_else(|| missing(name)),
+            Source::Files(files) => files.tensors.get(name).ok_or_else(|| missing(name)),
             Source::Learned(_) => Err(missing(name)),
         }
     }
@@ -237,8 +280,15 @@ impl Loader<'_> {
         Ok(whole.slice_rows(part.rows.clone())?)
     }
 
-    /// A matrix, rounded where that was asked for.
+    /// A matrix, packed in the file or rounded where that was asked for.
     fn weight(&self, spec: &ModelSpec, place: Place, part: &Part) -> Result<Weight> {
+        if let Source::Files(files) = self.source
+            && let Some(StoredPacked { header, bytes }) = files.packed.get(&part.key())
+        {
+            let packed = PackedTensor::from_bytes(header, bytes)
+                .map_err(|source| ExportError::Tensor { tensor: part.key(), source })?;
+            return Ok(packed.into());
+        }
         let stored = self.matrix(part)?;
         let Some(Rounding { recipe, importance }) = self.rounding else {
             return Ok(stored.into());

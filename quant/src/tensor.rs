@@ -71,6 +71,11 @@ impl QuantTensor {
         &self.bytes
     }
 
+    /// The stored bytes, shared.
+    pub fn shared_bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// The rows of `range`, sharing the bytes.
     ///
     /// # Errors

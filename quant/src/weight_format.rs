@@ -48,7 +48,9 @@ impl WeightFormat {
     /// Those of [`QuantTensor::quantize`] and [`PackedTensor::quantize`].
     pub fn quantize(self, weight: &QuantTensor, importance: Option<&[f32]>) -> Result<Weight> {
         match self {
-            WeightFormat::Packed(kind) => Ok(PackedTensor::quantize(kind, weight)?.into()),
+            WeightFormat::Packed(kind) => {
+                Ok(PackedTensor::quantize_weighted(kind, weight, importance)?.into())
+            }
             WeightFormat::Stored(format) if format == weight.format() => Ok(weight.clone().into()),
             WeightFormat::Stored(format) => {
                 Ok(QuantTensor::quantize(format, weight, importance)?.into())

@@ -9,7 +9,7 @@ use candle_core::quantized::k_quants::{
     BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType,
 };
 use half::bf16;
-use minicrit_quant::{Bytes, Error, Format, QuantTensor, kernels::Level};
+use minicrit_quant::{Bytes, Error, Format, PackedKind, QuantTensor, WeightFormat, kernels::Level};
 use proptest::prelude::*;
 
 const BLOCKS: [Format; 8] = [
@@ -156,6 +156,15 @@ fn importance_moves_the_error_away_from_what_matters() {
         assert!(with < most * without, "{format}: {with} against {without}");
         // Equal importance is none.
         assert_eq!(quantize(Some(&vec![3.0; COLS])), quantize(Some(&vec![0.25; COLS])));
+    }
+    for kind in PackedKind::ALL {
+        let quantize = |importance: Option<&[f32]>| {
+            let packed = WeightFormat::Packed(kind).quantize(&matrix(&x), importance).unwrap();
+            packed.dequantize_rows(0..packed.rows()).unwrap()
+        };
+        let (with, without) = (weighted(&quantize(Some(&importance))), weighted(&quantize(None)));
+        let most = if kind == PackedKind::Q8 { 1.0 } else { 0.95 };
+        assert!(with < most * without, "{kind}: {with} against {without}");
     }
 }
 

@@ -6,6 +6,8 @@ use clap::Args;
 
 const EXAMPLES: &str = "\
 Examples:
+  minicrit quantize ./model --format q4 --output model.minicrit
+  minicrit quantize ./model --budget 400MB --output model.minicrit --data mine.jsonl
   minicrit quantize ./model --format q4_k_m --output model-q4_k_m.gguf
   minicrit quantize ./model --format q6_k --output model.gguf --report --data mine.jsonl
   minicrit quantize ./model --format q4_k --output model.gguf --calibrate mine.jsonl";
@@ -17,10 +19,20 @@ pub struct QuantizeArgs {
     /// Model: folder, GGUF file, `nano`, or a name from `minicrit list`
     pub model: String,
 
-    /// q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, q4_k_m, q5_k_m, f16, bf16 or f32: a GGUF
-    /// file
-    #[arg(long, value_name = "FORMAT")]
-    pub format: String,
+    /// q8 or q4: a packed file, which starts at once; q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k,
+    /// q6_k, q4_k_m, q5_k_m, f16, bf16 or f32: a GGUF file
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        required_unless_present = "budget",
+        conflicts_with = "budget"
+    )]
+    pub format: Option<String>,
+
+    /// Pick q4 or q8 for each layer, by what it is measured to cost, so that the packed file has at
+    /// most this size (such as 400MB or 1.2GB)
+    #[arg(long, value_name = "SIZE")]
+    pub budget: Option<String>,
 
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
@@ -34,8 +46,8 @@ pub struct QuantizeArgs {
     #[arg(long)]
     pub report: bool,
 
-    /// Texts of the report: JSONL of {"text": ...} or {"messages": [...]} [default: a built-in one]
-    #[arg(long, value_name = "JSONL", requires = "report")]
+    /// Texts of report and budget: JSONL of {"text": ...} or {"messages": [...]} [default: a built-in one]
+    #[arg(long, value_name = "JSONL")]
     pub data: Option<PathBuf>,
 
     /// Round finer where the inputs of these texts are large: JSONL as for --data

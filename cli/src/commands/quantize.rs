@@ -1,5 +1,6 @@
 //! `minicrit quantize`: a model in a smaller format, and what that costs.
 
+mod budget;
 mod report;
 mod texts;
 
@@ -42,23 +43,26 @@ pub fn quantize(settings: &QuantizeSettings) -> anyhow::Result<Status> {
     }
     let files = settings.model.files()?;
     // Texts are read before hours of rounding, not after.
-    let data = match &settings.report {
-        Some(path) => Some(texts::read(path.as_deref(), &files)?),
-        None => None,
+    let data = match settings.report || settings.budget.is_some() {
+        true => Some(texts::read(settings.data.as_deref(), &files)?),
+        false => None,
     };
     let importance = match &settings.calibrate {
         Some(path) => calibrate(&files, path)?,
         None => Importance::default(),
     };
-    let recipe = Recipe::new(settings.mix);
+    let recipe = match (settings.budget, &data) {
+        (Some(bytes), Some(texts)) => budget::recipe(&files, bytes, texts, &importance)?,
+        _ => Recipe::new(settings.mix),
+    };
     let answering = Answering::begin();
     let written = match write(settings, &files, &recipe, &importance, &answering) {
         Err(_) if answering.interrupted() => return Ok(Status::Interrupted),
         other => other?,
     };
     drop(answering);
-    let mut about = describe(settings, &written)?;
-    if let Some(texts) = data {
+    let mut about = describe(settings, &recipe, &written)?;
+    if let Some(texts) = data.filter(|_| settings.report) {
         about["report"] = report::measure(&files, output, texts)?;
     }
     if settings.json {
@@ -110,10 +114,13 @@ fn write(
         Path::new(&label).file_stem().map_or(label.clone(), |it| it.to_string_lossy().into());
     atomic_file::write::<anyhow::Error>(output, atomic_file::Readers::Umask, |file| {
         let mut out = Watched { file, answering };
-        export::write_gguf(files, &name, recipe, importance, &mut out, &mut |it| {
-            written.push(it.clone());
-        })
-        .map_err(|error| match error {
+        let mut note = |it: &Written| written.push(it.clone());
+        let outcome = if recipe.mix.is_packed() {
+            export::write_packed(files, recipe, importance, &mut out, &mut note)
+        } else {
+            export::write_gguf(files, &name, recipe, importance, &mut out, &mut note)
+        };
+        outcome.map_err(|error| match error {
             // The command line names the file beside the cause.
             minicrit_engine::Error::Export(ExportError::Write(error)) => error.into(),
             other => anyhow::Error::new(other),
@@ -126,7 +133,11 @@ fn write(
     Ok(written)
 }
 
-fn describe(settings: &QuantizeSettings, written: &[Written]) -> anyhow::Result<Value> {
+fn describe(
+    settings: &QuantizeSettings,
+    recipe: &Recipe,
+    written: &[Written],
+) -> anyhow::Result<Value> {
     let read = |error: io::Error| errors::file("read", &settings.output, &error);
     let file_bytes = std::fs::metadata(&settings.output).map_err(read)?.len();
     let bits = |bytes: usize, values: usize| 8.0 * bytes as f64 / values.max(1) as f64;
@@ -145,7 +156,8 @@ fn describe(settings: &QuantizeSettings, written: &[Written]) -> anyhow::Result<
     let values = written.iter().map(|it| it.values).sum();
     Ok(json!({
         "model": settings.model.label(),
-        "format": settings.mix.name(),
+        "format": recipe.mix.name(),
+        "finer_layers": recipe.layers.keys().collect::<Vec<_>>(),
         "output": settings.output.display().to_string(),
         "file_bytes": file_bytes,
         "weight_bytes": bytes,

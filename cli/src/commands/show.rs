@@ -94,13 +94,17 @@ pub fn fit(model: &ModelRef, registry: &Registry, as_json: bool) -> anyhow::Resu
 /// A model's description, as a JSON object.
 pub fn describe(model: &ModelRef, registry: &Registry, files: &ModelFiles) -> Value {
     let needs = Needs::of(files);
-    let parameters: u64 =
-        files.tensors.values().map(|it| it.shape.iter().product::<usize>() as u64).sum();
+    let stored = files.tensors.values().map(|it| it.shape.iter().product::<usize>() as u64);
+    let packed = files.packed.values().map(|it| (it.header.rows * it.header.cols) as u64);
+    let parameters: u64 = stored.chain(packed).sum();
     let mut formats: BTreeMap<&str, u64> = BTreeMap::new();
     for tensor in files.tensors.values() {
         *formats.entry(tensor.format.name()).or_default() += tensor.bytes.len() as u64;
     }
     let config = |key: &str| files.config.get(key).cloned().unwrap_or(Value::Null);
+    for it in files.packed.values() {
+        *formats.entry(it.header.kind.name()).or_default() += it.bytes.len() as u64;
+    }
     json!({
         "model": model.label(),
         "architecture": config("model_type"),

@@ -26,6 +26,14 @@ impl Part {
         Self { name: name.into(), shape: vec![len], rows: 0..len }
     }
 
+    /// What packed files call it: the tensor's name, with the rows where it is not the whole.
+    pub fn key(&self) -> String {
+        match self.shape.first() {
+            Some(&rows) if self.rows == (0..rows) => self.name.clone(),
+            _ => format!("{}[{}..{}]", self.name, self.rows.start, self.rows.end),
+        }
+    }
+
     /// Only `rows` of it.
     pub fn rows(mut self, rows: Range<usize>) -> Self {
         self.rows = rows;

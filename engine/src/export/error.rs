@@ -17,6 +17,9 @@ pub enum ExportError {
         /// What it has no place for.
         problem: String,
     },
+    /// Weights that were rounded once are not rounded again.
+    #[error("the weights of this file are packed already")]
+    AlreadyPacked,
     /// A tensor that can't be rounded to its format.
     #[error("tensor `{tensor}`: {source}")]
     Tensor {
@@ -36,6 +39,7 @@ impl NamedError for ExportError {
         match self {
             ExportError::NoGgufForm { .. } => "no-gguf-form",
             ExportError::NoGgufTokenizer { .. } => "no-gguf-tokenizer",
+            ExportError::AlreadyPacked => "already-packed",
             ExportError::Tensor { .. } => "weights",
             ExportError::Write(error) => match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "no-space",
@@ -48,6 +52,9 @@ impl NamedError for ExportError {
         let hint = match self {
             ExportError::NoGgufForm { .. } | ExportError::NoGgufTokenizer { .. } => {
                 "pass --format q8 or q4: those files hold every model that runs here"
+            }
+            ExportError::AlreadyPacked => {
+                "run it as it is, or start from the model that it was made of"
             }
             ExportError::Tensor { .. } => {
                 "the weights are damaged, or need a format with a wider range such as bf16"

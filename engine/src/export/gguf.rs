@@ -36,6 +36,9 @@ pub fn write_gguf(
     out: &mut dyn Write,
     progress: &mut dyn FnMut(&Written),
 ) -> Result<()> {
+    if !files.packed.is_empty() {
+        return Err(ExportError::AlreadyPacked.into());
+    }
     let spec = load::checked_spec(files)?;
     let family = metadata::family(&spec)?;
     let mut keys = metadata::metadata(files, &spec, family, recipe.mix, name)?;
@@ -64,7 +67,7 @@ pub fn write_gguf(
         write(out, container::padding(info.byte_len))?;
         progress(&Written {
             place,
-            format: info.format.name(),
+            format: info.format.name().to_owned(),
             values: info.shape.iter().product(),
             bytes: info.byte_len,
             name: info.name,

@@ -7,10 +7,12 @@ mod error;
 mod gguf;
 mod metadata;
 mod names;
+mod packed;
 mod vocabulary;
 
 pub use error::ExportError;
 pub use gguf::write_gguf;
+pub use packed::write_packed;
 
 use crate::recipe::Place;
 
@@ -22,7 +24,7 @@ pub struct Written {
     /// What it does, where it is one of the matrices that a recipe decides about.
     pub place: Option<Place>,
     /// Name of its format.
-    pub format: &'static str,
+    pub format: String,
     /// Number of its values.
     pub values: usize,
     /// Bytes in the file, without padding.

@@ -1,5 +1,7 @@
 //! The model that is part of the program.
 
+use std::collections::BTreeMap;
+
 use minicrit_quant::Bytes;
 
 use super::{ModelFiles, Result, json, safetensors};
@@ -22,6 +24,7 @@ pub(super) fn open() -> Result<ModelFiles> {
             &format!("{ORIGIN}/model.safetensors"),
             Bytes::from_static(WEIGHTS),
         )?,
+        packed: BTreeMap::new(),
         tokenizer: Some(TOKENIZER.to_vec()),
         chat_template: tokenizer_config["chat_template"].as_str().map(ToOwned::to_owned),
         tokenizer_config: Some(tokenizer_config),

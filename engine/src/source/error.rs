@@ -118,6 +118,22 @@ pub enum SourceError {
         /// Number of parts.
         parts: u64,
     },
+    /// A packed file that is damaged or was never whole.
+    #[error("`{file}` is no sound packed file: {problems}")]
+    BadPacked {
+        /// The file.
+        file: String,
+        /// All that is wrong.
+        problems: Problems,
+    },
+    /// A packed file of another version of this program.
+    #[error("`{file}` is a packed file of {found}, and version 1 is read")]
+    PackedVersion {
+        /// The file.
+        file: String,
+        /// What the file says.
+        found: String,
+    },
     /// A GGUF file's metadata do not describe a model of its architecture.
     #[error("`{file}` does not describe its model: {problems}")]
     GgufMetadata {
@@ -160,6 +176,8 @@ impl NamedError for SourceError {
             SourceError::BadGguf { .. } => "bad-gguf",
             SourceError::GgufVersion { .. } => "gguf-version",
             SourceError::SplitGguf { .. } => "split-gguf",
+            SourceError::BadPacked { .. } => "bad-packed-file",
+            SourceError::PackedVersion { .. } => "packed-version",
             SourceError::GgufMetadata { .. } => "gguf-metadata",
             SourceError::UnsupportedFormat { .. } => "unsupported-format",
             SourceError::UnsupportedArchitecture { .. } => "unsupported-architecture",
@@ -188,6 +206,9 @@ impl NamedError for SourceError {
             | SourceError::BadGguf { .. }
             | SourceError::BadShardIndex { .. } => {
                 "the download may be incomplete: compare sizes and checksums with the source"
+            }
+            SourceError::BadPacked { .. } | SourceError::PackedVersion { .. } => {
+                "write it again from its source: minicrit quantize"
             }
             SourceError::GgufVersion { .. } => "convert the model again with a current converter",
             SourceError::SplitGguf { .. } => "join the parts with `llama-gguf-split --merge`",

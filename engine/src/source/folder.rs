@@ -2,7 +2,7 @@
 //!
 //! It knows file names and how they refer to each other, and must not know what a config key or a
 //! tensor means, nor how text is rendered. A folder that holds one GGUF file and no safetensors is
-//! opened as that file.
+//! opened as that file, and so is one with a packed file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,12 +14,15 @@ use serde_json::Value;
 use super::{
     ModelFiles, Result, SourceError, StoredTensor,
     error::{Problems, quoted, unreadable},
-    gguf_model, json, safetensors,
+    gguf_model, json, packed_file, safetensors,
 };
 
 const CONFIG_LIMIT: u64 = 1 << 20;
 const JSON_LIMIT: u64 = 64 << 20;
 const TEMPLATE_LIMIT: u64 = 1 << 20;
+
+/// How packed files are named.
+const PACKED_EXTENSION: &str = "minicrit";
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -29,6 +32,9 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
     let names = file_names(folder)?;
     let has = |name: &str| names.contains(name);
     if !has(CONFIG) || !(has(WEIGHTS) || has(INDEX)) {
+        if let [file] = with_extension(&names, PACKED_EXTENSION).as_slice() {
+            return packed_file::open(&folder.join(file));
+        }
         return match gguf_files(&names).as_slice() {
             [] => Err(incomplete(folder, &names)),
             [file] => gguf_model::open(&folder.join(file)),
@@ -55,6 +61,7 @@ pub(super) fn open(folder: &Path) -> Result<ModelFiles> {
         origin: folder.display().to_string(),
         config,
         tensors,
+        packed: BTreeMap::new(),
         tokenizer,
         tokenizer_config,
         generation_config,

@@ -46,6 +46,7 @@ pub(super) fn model_files(gguf: Gguf) -> Result<ModelFiles> {
         origin: gguf.origin,
         config,
         tensors,
+        packed: BTreeMap::new(),
         tokenizer,
         tokenizer_config,
         generation_config: Some(generation_config),

@@ -22,11 +22,13 @@ mod gguf_reader;
 mod gguf_rope;
 pub(crate) mod gguf_tokenizer;
 mod json;
+mod packed_file;
+pub(crate) mod packed_index;
 pub mod safetensors;
 
 use std::{collections::BTreeMap, path::Path};
 
-use minicrit_quant::{Bytes, Format};
+use minicrit_quant::{Bytes, Format, PackedHeader};
 
 pub use error::{Problems, SourceError};
 
@@ -44,6 +46,15 @@ pub struct StoredTensor {
     pub bytes: Bytes,
 }
 
+/// One packed matrix as a file holds it. Its scales are not looked at yet.
+#[derive(Debug, Clone)]
+pub struct StoredPacked {
+    /// What there is to know about the bytes, which fit it.
+    pub header: PackedHeader,
+    /// Its bytes, a view of the mapped file.
+    pub bytes: Bytes,
+}
+
 /// All that a model consists of, checked for form but not yet for meaning.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
@@ -53,6 +64,10 @@ pub struct ModelFiles {
     pub config: serde_json::Value,
     /// Tensors by Hugging Face name.
     pub tensors: BTreeMap<String, StoredTensor>,
+    /// Packed matrices by Hugging Face name; parts of a tensor by [`Part::key`].
+    ///
+    /// [`Part::key`]: crate::arch::names::Part::key
+    pub packed: BTreeMap<String, StoredPacked>,
     /// tokenizer.json, if there is one.
     pub tokenizer: Option<Vec<u8>>,
     /// tokenizer_config.json, if there is one.
@@ -64,12 +79,26 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Opens a folder in Hugging Face format or a `.gguf` file.
+    /// Opens a folder in Hugging Face format, a packed file or a `.gguf` file.
     ///
     /// # Errors
     /// [`SourceError`], with every problem of form listed at once.
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() { folder::open(path) } else { gguf_model::open(path) }
+        if path.is_dir() {
+            folder::open(path)
+        } else if packed_file::is_packed(path) {
+            packed_file::open(path)
+        } else {
+            gguf_model::open(path)
+        }
+    }
+
+    /// The model in a packed file that is already in memory; `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// [`SourceError::BadPacked`] with all that is wrong, or [`SourceError::PackedVersion`].
+    pub fn from_packed(origin: &str, bytes: Bytes) -> Result<Self> {
+        packed_file::parse(origin, bytes)
     }
 
     /// The model in a GGUF file that is already read.

@@ -73,15 +73,28 @@ fn spread_body(row: &[f32]) -> (f32, [f64; 4]) {
 }
 
 for_each_level! {
-    /// Writes `rows`, up to 16 rows of `cols` values, as one tile.
-    pub(super) fn write_tile(layout: &Layout, rows: &[f32], factor: f32, bytes: &mut [u8])
-        = write_tile_body
+    /// Writes `rows`, up to 16 rows of `cols` values, as one tile. Errors in a column count
+    /// `importance` times.
+    pub(super) fn write_tile(
+        layout: &Layout,
+        rows: &[f32],
+        factor: f32,
+        importance: &[f32],
+        bytes: &mut [u8],
+    ) = write_tile_body
 }
 
 #[inline(always)]
-fn write_tile_body(layout: &Layout, rows: &[f32], factor: f32, bytes: &mut [u8]) {
+fn write_tile_body(
+    layout: &Layout,
+    rows: &[f32],
+    factor: f32,
+    importance: &[f32],
+    bytes: &mut [u8],
+) {
     let inverse = 1.0 / factor;
     let mut columns = [[0.0f32; WIDTH]; MAX_GROUP];
+    let mut weights = [1.0f32; MAX_GROUP];
     let group_cols = layout.group_slices * SLICE;
     for group in 0..layout.groups {
         let first = group * group_cols;
@@ -94,19 +107,21 @@ fn write_tile_body(layout: &Layout, rows: &[f32], factor: f32, bytes: &mut [u8])
                 column[output] = weight * inverse;
             }
         }
+        weights[..count].copy_from_slice(&importance[first..first + count]);
         let slices =
             group * layout.group_slices..layout.slices.min((group + 1) * layout.group_slices);
         let columns = &columns[..slices.len() * SLICE];
+        let weights = &weights[..columns.len()];
         let scales = match layout.kind {
             PackedKind::Q8 => {
-                let scales = q8_scales(columns);
+                let scales = q8_scales(columns, weights);
                 for (slice, part) in slices.zip(columns.as_chunks::<SLICE>().0) {
                     write_q8(part, &scales, &mut bytes[layout.values_at(slice)]);
                 }
                 scales
             }
             PackedKind::Q4 => {
-                let (scales, steps) = q4_scales(columns);
+                let (scales, steps) = q4_scales(columns, weights);
                 let subs = steps.as_chunks::<{ SLICE / SUB }>().0;
                 for ((slice, part), steps) in slices.zip(columns.as_chunks::<SLICE>().0).zip(subs) {
                     for (sub, steps) in steps.iter().enumerate() {
@@ -160,7 +175,7 @@ fn write_q8(columns: &[Lanes; SLICE], scales: &Lanes, values: &mut [u8]) {
 }
 
 #[inline(always)]
-fn q8_scales(columns: &[Lanes]) -> Lanes {
+fn q8_scales(columns: &[Lanes], weights: &[f32]) -> Lanes {
     let mut max = [0.0f32; WIDTH];
     for x in columns {
         for l in 0..WIDTH {
@@ -173,13 +188,13 @@ fn q8_scales(columns: &[Lanes]) -> Lanes {
         let scales = halves(max.map(|it| it / top));
         let inverse = inverses(&scales);
         let mut errors = [0.0f32; WIDTH];
-        for x in columns {
+        for (x, &weight) in columns.iter().zip(weights) {
             for l in 0..WIDTH {
                 let q = round(x[l] * inverse[l]);
                 let q = if q > 127.0 { 127.0 } else { q };
                 let q = if q < -127.0 { -127.0 } else { q };
                 let error = x[l] - q * scales[l];
-                errors[l] += error * error;
+                errors[l] += weight * error * error;
             }
         }
         for l in 0..WIDTH {
@@ -191,11 +206,17 @@ fn q8_scales(columns: &[Lanes]) -> Lanes {
     best.1
 }
 
-/// Squared error of 16 values of each output as `step · (q - zero)`.
+/// Weighted squared error of 16 values of each output as `step · (q - zero)`.
 #[inline(always)]
-fn q4_errors(columns: &[Lanes; SUB], step: &Lanes, inverse: &Lanes, zero: &Lanes) -> Lanes {
+fn q4_errors(
+    columns: &[Lanes; SUB],
+    weights: &[f32; SUB],
+    step: &Lanes,
+    inverse: &Lanes,
+    zero: &Lanes,
+) -> Lanes {
     let mut errors = [0.0f32; WIDTH];
-    for x in columns {
+    for (x, &weight) in columns.iter().zip(weights) {
         for l in 0..WIDTH {
             let q = round(x[l] * inverse[l]);
             let low = -zero[l];
@@ -203,7 +224,7 @@ fn q4_errors(columns: &[Lanes; SUB], step: &Lanes, inverse: &Lanes, zero: &Lanes
             let q = if q < low { low } else { q };
             let q = if q > high { high } else { q };
             let error = x[l] - q * step[l];
-            errors[l] += error * error;
+            errors[l] += weight * error * error;
         }
     }
     errors
@@ -220,7 +241,7 @@ struct Sub {
 }
 
 #[inline(always)]
-fn q4_sub(columns: &[Lanes; SUB]) -> Sub {
+fn q4_sub(columns: &[Lanes; SUB], weights: &[f32; SUB]) -> Sub {
     let (mut low, mut high) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
     for x in columns {
         for l in 0..WIDTH {
@@ -241,7 +262,7 @@ fn q4_sub(columns: &[Lanes; SUB]) -> Sub {
         for ratio in Q4_STEPS {
             let step = base.map(|it| it * ratio);
             let inverse = base_inverse.map(|it| it * (1.0 / ratio));
-            let errors = q4_errors(columns, &step, &inverse, &zero);
+            let errors = q4_errors(columns, weights, &step, &inverse, &zero);
             for l in 0..WIDTH {
                 let better = errors[l] < best.0[l];
                 best.0[l] = if better { errors[l] } else { best.0[l] };
@@ -261,13 +282,14 @@ fn q4_sub(columns: &[Lanes; SUB]) -> Sub {
 
 /// The scales of a group and the step bytes of its subs.
 #[inline(always)]
-fn q4_scales(columns: &[Lanes]) -> (Lanes, [[u8; WIDTH]; SUBS]) {
+fn q4_scales(columns: &[Lanes], weights: &[f32]) -> (Lanes, [[u8; WIDTH]; SUBS]) {
     let columns = columns.as_chunks::<SUB>().0;
+    let weights = weights.as_chunks::<SUB>().0;
     let empty = Sub { step: [0.0; WIDTH], zero: [0.0; WIDTH], limit: [1.0; WIDTH] };
     let mut subs = [empty; SUBS];
     let mut top = [0.0f32; WIDTH];
-    for (sub, columns) in subs.iter_mut().zip(columns) {
-        *sub = q4_sub(columns);
+    for ((sub, columns), weights) in subs.iter_mut().zip(columns).zip(weights) {
+        *sub = q4_sub(columns, weights);
         for l in 0..WIDTH {
             let least = sub.step[l] / sub.limit[l];
             top[l] = if least > top[l] { least } else { top[l] };
@@ -279,7 +301,8 @@ fn q4_scales(columns: &[Lanes]) -> (Lanes, [[u8; WIDTH]; SUBS]) {
         let inverse = inverses(&scales);
         let mut total = [0.0f32; WIDTH];
         let mut steps = [[0u8; WIDTH]; SUBS];
-        for ((sub, columns), steps) in subs.iter().zip(columns).zip(&mut steps) {
+        let parts = columns.iter().zip(weights);
+        for ((sub, (columns, weights)), steps) in subs.iter().zip(parts).zip(&mut steps) {
             let mut least = ([f32::INFINITY; WIDTH], [1.0f32; WIDTH]);
             for shift in [-0.5, 0.5] {
                 let factor: Lanes = std::array::from_fn(|l| {
@@ -288,7 +311,7 @@ fn q4_scales(columns: &[Lanes]) -> (Lanes, [[u8; WIDTH]; SUBS]) {
                     if factor > sub.limit[l] { sub.limit[l] } else { factor }
                 });
                 let step: Lanes = std::array::from_fn(|l| scales[l] * factor[l]);
-                let errors = q4_errors(columns, &step, &inverses(&step), &sub.zero);
+                let errors = q4_errors(columns, weights, &step, &inverses(&step), &sub.zero);
                 for l in 0..WIDTH {
                     let better = errors[l] < least.0[l];
                     least.0[l] = if better { errors[l] } else { least.0[l] };

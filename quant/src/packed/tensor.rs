@@ -14,7 +14,7 @@ use super::{
     matmul, quantize,
     storage::Storage,
 };
-use crate::{Error, QuantTensor, Result, kernels::Level, pool};
+use crate::{Error, QuantTensor, Result, encode::column_importance, kernels::Level, pool};
 
 /// Values from which on a second thread pays.
 const PARALLEL_FROM: usize = 1 << 15;
@@ -34,6 +34,26 @@ pub struct PackedHeader {
     pub factor: f32,
 }
 
+impl PackedHeader {
+    /// That such bytes can be: `len` of them.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::TooLarge`], [`Error::PackedGroup`], [`Error::PackedLen`] or
+    /// [`Error::PackedFactor`].
+    pub fn check_len(&self, len: usize) -> Result<()> {
+        let &PackedHeader { kind, rows, cols, group, factor } = self;
+        if !kind.groups().contains(&group) {
+            return Err(Error::PackedGroup { kind, group });
+        }
+        let expected = checked_layout(self)?.byte_len();
+        if len != expected {
+            return Err(Error::PackedLen { kind, rows, cols, expected, got: len });
+        }
+        let power_of_two = factor.is_normal() && factor.to_bits() << 9 == 0 && factor > 0.0;
+        if power_of_two { Ok(()) } else { Err(Error::PackedFactor { factor }) }
+    }
+}
+
 /// An immutable `[rows, cols]` matrix in int8 or int4; rows are outputs, columns are inputs.
 /// Cloning shares the bytes.
 #[derive(Clone)]
@@ -49,7 +69,21 @@ impl PackedTensor {
     /// # Errors
     /// [`Error::Empty`], [`Error::NotFinite`], [`Error::TooLarge`] or [`Error::Memory`].
     pub fn quantize(kind: PackedKind, weight: &QuantTensor) -> Result<Self> {
+        Self::quantize_weighted(kind, weight, None)
+    }
+
+    /// [`PackedTensor::quantize`] where errors in important columns count more: see
+    /// [`QuantTensor::quantize`].
+    ///
+    /// # Errors
+    /// Those of [`PackedTensor::quantize`], and [`Error::Importance`].
+    pub fn quantize_weighted(
+        kind: PackedKind,
+        weight: &QuantTensor,
+        importance: Option<&[f32]>,
+    ) -> Result<Self> {
         let (rows, cols) = (weight.rows(), weight.cols());
+        let importance = column_importance(importance, cols)?;
         let mut header = PackedHeader { kind, rows, cols, group: MAX_GROUP, factor: 1.0 };
         checked_layout(&header)?;
         let spread = Spread::of(weight)?;
@@ -60,7 +94,7 @@ impl PackedTensor {
         let parallel = rows * cols >= PARALLEL_FROM;
         pool::for_each_chunk(storage.bytes_mut(), layout.tile_bytes, parallel, |tile, bytes| {
             let values = decode(weight, tile * WIDTH..rows.min((tile + 1) * WIDTH));
-            quantize::write_tile(Level::detected(), &layout, &values, factor, bytes);
+            quantize::write_tile(Level::detected(), &layout, &values, factor, &importance, bytes);
         });
         Ok(Self { layout, factor, bytes: Arc::new(storage) })
     }
@@ -72,21 +106,10 @@ impl PackedTensor {
     /// [`Error::PackedFactor`], [`Error::PackedScale`], [`Error::PackedStep`] or
     /// [`Error::Memory`].
     pub fn from_bytes(header: &PackedHeader, bytes: &[u8]) -> Result<Self> {
-        let &PackedHeader { kind, rows, cols, group, factor } = header;
-        if !kind.groups().contains(&group) {
-            return Err(Error::PackedGroup { kind, group });
-        }
-        let expected = checked_layout(header)?.byte_len();
-        if bytes.len() != expected {
-            return Err(Error::PackedLen { kind, rows, cols, expected, got: bytes.len() });
-        }
-        let power_of_two = factor.is_normal() && factor.to_bits() << 9 == 0 && factor > 0.0;
-        if !power_of_two {
-            return Err(Error::PackedFactor { factor });
-        }
+        header.check_len(bytes.len())?;
         let (layout, mut storage) = allocate(header)?;
         storage.bytes_mut().copy_from_slice(bytes);
-        let tensor = Self { layout, factor, bytes: Arc::new(storage) };
+        let tensor = Self { layout, factor: header.factor, bytes: Arc::new(storage) };
         tensor.check()?;
         Ok(tensor)
     }

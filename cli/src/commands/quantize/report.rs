@@ -33,9 +33,8 @@ pub fn measure(files: &ModelFiles, output: &Path, texts: Texts) -> anyhow::Resul
     let source = assemble::load(files, LoadOptions::default())?.decoder;
     let written = ModelFiles::open(output)?;
     let rounded = Arc::new(load_decoder(&written)?);
-    let most = Reference::most_positions(source.spec.vocab_size, MOST_BYTES);
     let tokens = texts.tokens();
-    let chosen = first_tokens(texts.ids, most);
+    let chosen = fitting(&texts, source.spec.vocab_size);
     let reference = Reference::measure(&source, &chosen)?;
     let whole = reference.compare(&rounded)?;
     let mut layers = Vec::new();
@@ -60,6 +59,11 @@ pub fn measure(files: &ModelFiles, output: &Path, texts: Texts) -> anyhow::Resul
         "layers": layers,
         "speed": { "source": speed(&source)?, "written": speed(&rounded)? },
     }))
+}
+
+/// The texts whose distributions over `vocab_size` tokens fit into memory.
+pub fn fitting(texts: &Texts, vocab_size: usize) -> Vec<Vec<u32>> {
+    first_tokens(texts.ids.clone(), Reference::most_positions(vocab_size, MOST_BYTES))
 }
 
 /// The first texts, the last one cut, of together at most `most` tokens.
