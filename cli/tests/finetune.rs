@@ -153,6 +153,26 @@ fn a_batch_may_be_cut_into_passes_or_packed() {
 }
 
 #[test]
+fn bfloat16_follows_float32_and_says_what_it_can_not_train() {
+    let run = |dtype: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        finetune("sft.jsonl", dir.path(), &["--iters", "3", "--batch-size", "4", "--dtype", dtype]);
+        losses(dir.path())
+    };
+    let (exact, rounded) = (run("f32"), run("bf16"));
+    assert!(exact != rounded, "nothing was rounded");
+    for (a, b) in exact.iter().zip(&rounded) {
+        assert!((a - b).abs() < 5e-3, "{exact:?} {rounded:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for word in ["--dora", "--full"] {
+        let words = ["--iters", "1", "--dtype", "bf16", word];
+        let output = command("sft.jsonl", dir.path(), &words).output().unwrap();
+        assert!(!output.status.success(), "{word}");
+    }
+}
+
+#[test]
 fn the_loss_of_training_is_that_of_scoring() {
     let dir = tempfile::tempdir().unwrap();
     let valid = text(&train_dir().join("sft.jsonl"));

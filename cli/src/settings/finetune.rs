@@ -9,7 +9,7 @@ use minicrit_lora::{
     optimizer::AdamW,
     peft::{AdapterConfig, Excluded, Targets},
     schedule::Decay,
-    trainer::Method,
+    trainer::{Compute as Products, Method},
 };
 
 use super::{Compute, mix_at_load, model_or_default, threads};
@@ -47,6 +47,7 @@ pub struct FinetuneSettings {
     pub compute: Compute,
     pub trained: Trained,
     pub base: Option<Mix>,
+    pub products: Products,
     pub optimizer: OptimizerSettings,
     pub course: CourseSettings,
 }
@@ -165,9 +166,13 @@ impl FinetuneSettings {
             let what = "KTO needs its reference in every step: `--full`";
             return Err(usage(what, "train an adapter, or use --method dpo").into());
         }
-        if adapter.dtype == DtypeArg::Bf16 {
-            let message = "products in bfloat16 are not built yet: `--dtype bf16`";
-            return Err(Failure::usage("not-built-yet", message).hint("drop --dtype").into());
+        let products = match adapter.dtype {
+            DtypeArg::F32 => Products::Float32,
+            DtypeArg::Bf16 => Products::Bf16,
+        };
+        if products == Products::Bf16 && (whole || adapter.dropout > 0.0) {
+            let what = "products in bfloat16 train LoRA without dropout alone: `--dtype bf16`";
+            return Err(usage(what, "drop --dtype, or --full and --dropout").into());
         }
         if adapter.dora && adapter.dropout > 0.0 {
             let what = "DoRA with dropout is not supported: `--dropout`";
@@ -212,6 +217,7 @@ impl FinetuneSettings {
             },
             trained,
             base,
+            products,
             optimizer,
             course: CourseSettings {
                 save_every,

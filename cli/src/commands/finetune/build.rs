@@ -261,6 +261,8 @@ fn learner(
     identity.set("base_packed", settings.base.map_or("-", Mix::name));
     let bytes = decoder.weight_bytes() as u64;
     let (learner, mut config) = adapter(settings, &decoder, identity)?;
+    let learner = learner.with_compute(settings.products)?;
+    identity.set("products", format!("{:?}", settings.products));
     config.base_name = Some(base_name(settings));
     Ok((learner, Form::Adapter(Box::new(config)), bytes))
 }
@@ -315,7 +317,7 @@ fn adapter(
 /// What log-probabilities under the reference depend on.
 pub fn reference_key(identity: &Identity, data: &TrainingData) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    for name in ["version", "base_weights", "base_packed", "config", "init_adapter"] {
+    for name in ["version", "base_weights", "base_packed", "products", "config", "init_adapter"] {
         hasher.update(identity.get(name).as_bytes());
         hasher.update(b"\n");
     }
