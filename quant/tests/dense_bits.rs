@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod random;
+
 use std::sync::Mutex;
 
 use half::bf16;
@@ -12,18 +14,7 @@ use minicrit_quant::{
     kernels::Level,
     pool::Threads,
 };
-
-fn random(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
+use random::random;
 
 fn rounded(values: &[f32]) -> Vec<f32> {
     values.iter().map(|it| bf16::from_f32(*it).to_f32()).collect()

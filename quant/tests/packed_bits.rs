@@ -3,23 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod random;
+
 use minicrit_quant::{
     Bytes, Error, Format, PackedHeader, PackedKind, PackedLevel, PackedTensor, QuantTensor,
     pool::Threads,
 };
 use proptest::prelude::*;
-
-fn random(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
+use random::random;
 
 /// Any bytes that the format allows, not only those that the quantizer would write.
 fn any_weight(kind: PackedKind, n: usize, k: usize, seed: u64) -> PackedTensor {

@@ -2,21 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod random;
+
 use half::{bf16, f16};
 use minicrit_quant::{Bytes, Format, QuantTensor, kernels::Level, pool::Threads};
 use proptest::prelude::*;
-
-fn random(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
+use random::random;
 
 fn weight(format: Format, n: usize, k: usize, seed: u64) -> QuantTensor {
     let values = random(n * k, seed);
