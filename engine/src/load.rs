@@ -291,12 +291,14 @@ impl Loader<'_> {
         }
         let stored = self.matrix(part)?;
         let Some(Rounding { recipe, importance }) = self.rounding else {
-            return Ok(stored.into());
+            return Ok(Weight::resident(stored)?);
         };
         let format = recipe.format(spec, place, stored.cols());
-        Ok(format
-            .quantize(&stored, importance.of(place))
-            .map_err(|source| ExportError::Tensor { tensor: part.name.clone(), source })?)
+        let named = |source| ExportError::Tensor { tensor: part.name.clone(), source };
+        Ok(match format.quantize(&stored, importance.of(place)).map_err(named)? {
+            Weight::Stored(it) => Weight::resident(it).map_err(named)?,
+            other => other,
+        })
     }
 
     fn vector(&self, part: &Part) -> Result<Tensor> {

@@ -6,6 +6,10 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
+/// A page of memory, the largest size that is common.
+#[cfg(unix)]
+const PAGE: usize = 1 << 16;
+
 /// A cheap, cloneable view of immutable bytes. Slicing shares the storage.
 #[derive(Clone)]
 pub struct Bytes {
@@ -70,6 +74,25 @@ impl Bytes {
     /// Whether the bytes lie in a mapped file.
     pub fn is_mapped(&self) -> bool {
         matches!(*self.storage, Storage::Mapped(_))
+    }
+
+    /// Gives the memory of whole mapped pages back to the system; they are read again when they are
+    /// next asked for.
+    pub(crate) fn forget_pages(&self) {
+        #[cfg(unix)]
+        if let Storage::Mapped(map) = &*self.storage {
+            // Pages that are shared with neighbours stay.
+            let start = self.range.start.next_multiple_of(PAGE);
+            let end = self.range.end / PAGE * PAGE;
+            if start < end {
+                // SAFETY: the mapping is of a file and read-only, so that dropped pages come back
+                // with the same bytes. A refusal changes nothing.
+                let _ = unsafe {
+                    let advice = memmap2::UncheckedAdvice::DontNeed;
+                    map.unchecked_advise_range(advice, start, end - start)
+                };
+            }
+        }
     }
 
     fn new(len: usize, storage: Storage) -> Self {

@@ -125,6 +125,12 @@ pub enum Error {
         /// The byte.
         step: u8,
     },
+    /// Only formats of integers can be interleaved.
+    #[error("{format} tensors hold no integers to interleave")]
+    NotIntegers {
+        /// Stored format.
+        format: Format,
+    },
     /// The system gave no memory for packed weights.
     #[error("no memory for {bytes} bytes of packed weights: {source}")]
     Memory {

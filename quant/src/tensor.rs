@@ -76,6 +76,12 @@ impl QuantTensor {
         self.bytes.clone()
     }
 
+    /// Gives the memory of mapped bytes back to the system, which reads them again from the file
+    /// where they are still asked for. Other bytes stay.
+    pub(crate) fn forget_pages(&self) {
+        self.bytes.forget_pages();
+    }
+
     /// The rows of `range`, sharing the bytes.
     ///
     /// # Errors

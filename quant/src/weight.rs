@@ -1,8 +1,8 @@
-//! A weight matrix, stored or packed: what layers hold.
+//! A weight matrix, stored, interleaved or packed: what layers hold.
 
 use std::ops::Range;
 
-use crate::{PackedTensor, QuantTensor, Result};
+use crate::{InterleavedTensor, PackedTensor, QuantTensor, Result};
 
 /// A weight matrix in its stored format, or packed by this crate.
 #[derive(Debug, Clone)]
@@ -11,14 +11,31 @@ pub enum Weight {
     Stored(QuantTensor),
     /// In int8 or int4; multiplied in integers.
     Packed(PackedTensor),
+    /// A file's own integers, in another order; multiplied in integers.
+    Interleaved(InterleavedTensor),
 }
 
 impl Weight {
+    /// A stored matrix in the form that is multiplied fastest without changing a value: integers are
+    /// interleaved, floats stay where they are.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLarge`] or [`crate::Error::Memory`].
+    pub fn resident(stored: QuantTensor) -> Result<Self> {
+        if !InterleavedTensor::supports(stored.format()) {
+            return Ok(stored.into());
+        }
+        let interleaved = InterleavedTensor::new(&stored)?;
+        stored.forget_pages();
+        Ok(interleaved.into())
+    }
+
     /// Number of outputs.
     pub fn rows(&self) -> usize {
         match self {
             Weight::Stored(it) => it.rows(),
             Weight::Packed(it) => it.rows(),
+            Weight::Interleaved(it) => it.rows(),
         }
     }
 
@@ -27,6 +44,7 @@ impl Weight {
         match self {
             Weight::Stored(it) => it.cols(),
             Weight::Packed(it) => it.cols(),
+            Weight::Interleaved(it) => it.cols(),
         }
     }
 
@@ -35,10 +53,12 @@ impl Weight {
         match self {
             Weight::Stored(it) => it.byte_len(),
             Weight::Packed(it) => it.byte_len(),
+            Weight::Interleaved(it) => it.byte_len(),
         }
     }
 
-    /// `y = x · wᵀ`; see [`QuantTensor::matmul_into`] and [`PackedTensor::matmul_into`].
+    /// `y = x · wᵀ`; see [`QuantTensor::matmul_into`], [`PackedTensor::matmul_into`] and
+    /// [`InterleavedTensor::matmul_into`].
     ///
     /// # Panics
     /// Where the lengths do not fit: a caller's mistake, not a user's.
@@ -46,6 +66,7 @@ impl Weight {
         match self {
             Weight::Stored(it) => it.matmul_into(x, y),
             Weight::Packed(it) => it.matmul_into(x, y),
+            Weight::Interleaved(it) => it.matmul_into(x, y),
         }
     }
 
@@ -57,6 +78,7 @@ impl Weight {
         match self {
             Weight::Stored(it) => it.dequantize_row(row, out),
             Weight::Packed(it) => it.dequantize_row(row, out),
+            Weight::Interleaved(it) => it.dequantize_row(row, out),
         }
     }
 
@@ -68,6 +90,7 @@ impl Weight {
         match self {
             Weight::Stored(it) => Ok(it.slice_rows(range)?.dequantize()),
             Weight::Packed(it) => it.dequantize_rows(range),
+            Weight::Interleaved(it) => it.dequantize_rows(range),
         }
     }
 }
@@ -81,5 +104,11 @@ impl From<QuantTensor> for Weight {
 impl From<PackedTensor> for Weight {
     fn from(tensor: PackedTensor) -> Self {
         Weight::Packed(tensor)
+    }
+}
+
+impl From<InterleavedTensor> for Weight {
+    fn from(tensor: InterleavedTensor) -> Self {
+        Weight::Interleaved(tensor)
     }
 }

@@ -136,6 +136,10 @@ impl Counted<'_> {
                 let bytes = it.shared_bytes();
                 self.stored(name, &StoredTensor { format: it.format(), shape, bytes })
             }
+            Weight::Interleaved(it) => {
+                let bytes = it.stored_bytes();
+                self.stored(name, &StoredTensor { format: it.format(), shape, bytes })
+            }
             Weight::Packed(it) => {
                 let offset = self.align(PAGE)?;
                 self.write(it.bytes())?;

@@ -43,7 +43,7 @@ impl PackedLevel {
     }
 
     /// The level of float code that goes with it.
-    pub(super) fn float(self) -> Level {
+    pub(crate) fn float(self) -> Level {
         match self {
             Self::Portable => Level::Portable,
             Self::Avx2 => Level::Avx2,

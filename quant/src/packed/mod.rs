@@ -49,6 +49,7 @@ mod vnni;
 
 pub use layout::PackedKind;
 pub use level::PackedLevel;
+pub(crate) use storage::Storage;
 pub use tensor::{PackedHeader, PackedTensor};
 
 /// Columns that one row of an AMX tile holds.

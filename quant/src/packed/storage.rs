@@ -6,7 +6,7 @@ use memmap2::MmapMut;
 const HUGE: usize = 2 << 20;
 
 /// Bytes that start on a cache line.
-pub(super) struct Storage {
+pub(crate) struct Storage {
     map: MmapMut,
     start: usize,
     len: usize,
@@ -14,7 +14,7 @@ pub(super) struct Storage {
 
 impl Storage {
     /// `len` zeros.
-    pub(super) fn zeroed(len: usize) -> std::io::Result<Self> {
+    pub(crate) fn zeroed(len: usize) -> std::io::Result<Self> {
         let huge = len >= HUGE;
         // Mappings start on a small page; the slack lets the bytes start on a huge one.
         let map = MmapMut::map_anon(if huge { len + HUGE } else { len.max(1) })?;
@@ -27,7 +27,7 @@ impl Storage {
         Ok(Self { map, start, len })
     }
 
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.map[self.start..self.start + self.len]
     }
 }
