@@ -31,8 +31,8 @@ pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
 /// How to hold the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// Brings matrices into other forms as they are loaded, one by one. `None` leaves them where
-    /// they are, in the file's format.
+    /// Brings matrices into other forms as they are loaded, one by one. `None` keeps the file's
+    /// values: floats stay where they are, integers are interleaved.
     pub quantize: Option<Mix>,
 }
 
@@ -44,8 +44,8 @@ pub fn load_decoder(files: &ModelFiles) -> Result<Decoder> {
     load_decoder_with(files, LoadOptions::default())
 }
 
-/// Builds the decoder that `files` describe. Matrices stay where they are or are packed one by
-/// one; vectors are widened.
+/// Builds the decoder that `files` describe. Matrices stay where they are, or are interleaved or
+/// packed one by one; vectors are widened.
 ///
 /// # Errors
 /// [`ModelError`] with every problem of the description or of the weights.

@@ -14,7 +14,7 @@ use minicrit_engine::{
     sequence::Sequence,
     source::ModelFiles,
 };
-use minicrit_quant::{PackedKind, pool::Threads};
+use minicrit_quant::{Format, PackedKind, WeightFormat, pool::Threads};
 use minicrit_testkit::fixtures::{Fixture, all_logits};
 
 /// One of each kind of arithmetic: plain, tied, q/k norm, window, mixture, fused, ropes that change.
@@ -34,17 +34,18 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|it| it.to_bits()).collect()
 }
 
-/// Every model with its stored weights and packed into int8 and int4.
+/// Every model with its stored weights, in two of ggml's types, and packed into int8 and int4.
 fn each_model(check: impl Fn(&str, &Arc<Decoder>, &[u32])) {
     for name in MODELS {
         let fixture = Fixture::open(name);
         let files = ModelFiles::open(&fixture.dir).unwrap();
         // Three times the ids: more than one attention chunk of 64 positions.
         let ids = fixture.ids("ids_40").repeat(3);
-        for quantize in [None, Some(PackedKind::Q8), Some(PackedKind::Q4)] {
-            let decoder =
-                load_decoder_with(&files, LoadOptions { quantize: quantize.map(Into::into) })
-                    .unwrap();
+        let ggml = [Format::Q5_1, Format::Q4K].map(WeightFormat::Stored);
+        let packed = PackedKind::ALL.map(WeightFormat::Packed);
+        for quantize in [None].into_iter().chain(ggml.into_iter().chain(packed).map(Some)) {
+            let quantize = quantize.map(Into::into);
+            let decoder = load_decoder_with(&files, LoadOptions { quantize }).unwrap();
             check(&format!("{name} {quantize:?}"), &Arc::new(decoder), &ids);
         }
     }

@@ -100,7 +100,7 @@ fn memory_is_that_of_the_file() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn rows_levels_and_threads_do_not_change_a_bit(
@@ -138,17 +138,23 @@ proptest! {
 #[test]
 fn large_shapes_give_the_same_bits() {
     for format in FORMATS {
-        for (m, n, k) in [(4096, 40, 256), (530, 33, 4864), (64, 1003, 768)] {
+        let mut shapes = vec![(270, 33, 1280), (64, 307, 768)];
+        if std::env::var("MINICRIT_PROOF").is_ok_and(|it| it == "full") || format == Format::Q5K {
+            shapes.extend([(4096, 20, 256), (530, 33, 4864)]);
+        }
+        for (m, n, k) in shapes {
             let w = any_weight(format, n, k, 5);
             let x = random(m * k, 6);
             let whole = run(&w, PackedLevel::Portable, &x);
             for level in PackedLevel::available() {
-                for threads in [1, 2, 5] {
+                // The reference again would say little and take long.
+                let threads = if level == PackedLevel::Portable { &[2][..] } else { &[1, 2, 5] };
+                for &threads in threads {
                     let got = Threads::new(threads).unwrap().run(|| run(&w, level, &x));
                     assert!(bits(&got) == bits(&whole), "{format} {} {m} {n} {k}", level.name());
                 }
                 for rows in [1, 4, 15, 33] {
-                    let x = &x[..x.len().min(50 * k)];
+                    let x = &x[..x.len().min(40 * k)];
                     let parts = rows_at_a_time(&w, level, x, rows);
                     assert!(bits(&parts) == bits(&whole[..parts.len()]), "{format} {rows} rows");
                 }

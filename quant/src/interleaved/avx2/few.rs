@@ -1,4 +1,4 @@
-//! Up to four rows: weights go from memory through registers once.
+//! Up to eight rows: weights go from memory through registers, four rows at a time.
 
 use std::{arch::x86_64::*, ops::Range};
 
@@ -11,8 +11,11 @@ use crate::interleaved::{
     matmul::Output,
 };
 
-/// Most rows that share one reading of the weights.
-pub(super) const MOST_ROWS: usize = 4;
+/// Up to so many rows, widening weights into the cache costs more than it brings.
+pub(super) const MOST_ROWS: usize = 8;
+
+/// Rows that share one pass of weights through registers.
+const TOGETHER: usize = 4;
 
 /// How far ahead of their use weights are fetched. Prefetching past the end is harmless.
 const AHEAD: usize = 2048;
@@ -21,29 +24,8 @@ const AHEAD: usize = 2048;
 ///
 /// # Safety
 /// AVX2, FMA and F16C; `bytes` are those of the layout, whose tiles and columns fit.
-pub(super) unsafe fn tiles<K: Kind>(
-    layout: &Layout,
-    bytes: &[u8],
-    tiles: Range<usize>,
-    x: &Input,
-    output: &Output<'_>,
-) {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        match x.rows {
-            0 => {}
-            1 => rows::<K, 1>(layout, bytes, tiles, x, output),
-            2 => rows::<K, 2>(layout, bytes, tiles, x, output),
-            3 => rows::<K, 3>(layout, bytes, tiles, x, output),
-            _ => rows::<K, 4>(layout, bytes, tiles, x, output),
-        }
-    }
-}
-
-/// # Safety
-/// As [`tiles`]; `x` has `M` rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<K: Kind, const M: usize>(
+pub(super) unsafe fn tiles<K: Kind>(
     layout: &Layout,
     bytes: &[u8],
     tiles: Range<usize>,
@@ -52,30 +34,56 @@ unsafe fn rows<K: Kind, const M: usize>(
 ) {
     for tile in tiles {
         let tile_bytes = &bytes[layout.tile_at(tile)];
-        let mut sums = [[_mm256_setzero_ps(); 2]; M];
-        for group in 0..layout.groups {
-            let part = &tile_bytes[layout.group_range(group)];
-            let rows = std::array::from_fn(|row| Row {
-                integers: x.integers(row, group * GROUP).as_ptr(),
-                sums: x.sums(row, group * GROUP / SUB).as_ptr(),
-            });
-            for half in 0..2 {
-                // SAFETY: the group has its units in the tile and in the input.
-                let t = unsafe { times::<K, M>(part.as_ptr(), layout.units(group), half, &rows) };
-                for row in 0..M {
-                    let scale = _mm256_set1_ps(x.scale(row, group));
-                    sums[row][half] = _mm256_fmadd_ps(t[row], scale, sums[row][half]);
+        for first in (0..x.rows).step_by(TOGETHER) {
+            let mut sums = [[0.0; WIDTH]; TOGETHER];
+            let sums = &mut sums[..TOGETHER.min(x.rows - first)];
+            // SAFETY: by the caller's promise; tasks own disjoint ranges of tiles.
+            unsafe {
+                match sums.len() {
+                    1 => rows::<K, 1>(layout, tile_bytes, x, first, sums),
+                    2 => rows::<K, 2>(layout, tile_bytes, x, first, sums),
+                    3 => rows::<K, 3>(layout, tile_bytes, x, first, sums),
+                    _ => rows::<K, TOGETHER>(layout, tile_bytes, x, first, sums),
+                }
+                for (i, sums) in sums.iter().enumerate() {
+                    output.write(first + i, tile, sums);
                 }
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            let mut out = [0.0; WIDTH];
-            // SAFETY: 16 values; tasks own disjoint ranges of tiles.
-            unsafe {
-                _mm256_storeu_ps(out.as_mut_ptr(), sums[0]);
-                _mm256_storeu_ps(out.as_mut_ptr().add(8), sums[1]);
-                output.write(row, tile, &out);
+    }
+}
+
+/// # Safety
+/// As [`tiles`]; rows `first..first + M` exist, and there are as many sums.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows<K: Kind, const M: usize>(
+    layout: &Layout,
+    tile: &[u8],
+    x: &Input,
+    first: usize,
+    out: &mut [[f32; WIDTH]],
+) {
+    let mut sums = [[_mm256_setzero_ps(); 2]; M];
+    for group in 0..layout.groups {
+        let part = &tile[layout.group_range(group)];
+        let rows = std::array::from_fn(|row| Row {
+            integers: x.integers(first + row, group * GROUP).as_ptr(),
+            sums: x.sums(first + row, group * GROUP / SUB).as_ptr(),
+        });
+        for half in 0..2 {
+            // SAFETY: the group has its units in the tile and in the input.
+            let t = unsafe { times::<K, M>(part.as_ptr(), layout.units(group), half, &rows) };
+            for row in 0..M {
+                let scale = _mm256_set1_ps(x.scale(first + row, group));
+                sums[row][half] = _mm256_fmadd_ps(t[row], scale, sums[row][half]);
             }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out) {
+        // SAFETY: 16 values.
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), sums[0]);
+            _mm256_storeu_ps(out.as_mut_ptr().add(8), sums[1]);
         }
     }
 }
