@@ -33,6 +33,9 @@ pub(super) struct Input {
 struct Memory {
     /// Rows, columns; each four columns in the order 0, 2, 1, 3.
     integers: Vec<i16>,
+    /// Where they are asked for, two planes of rows and columns: the integers are
+    /// `256 · high + low`.
+    planes: Vec<i8>,
     /// Rows, sub-blocks of 16 columns: the sums of their integers.
     sums: Vec<i32>,
     /// Rows, groups.
@@ -43,16 +46,27 @@ thread_local! {
     /// The memory of the last product, because fresh pages cost a fault each. All that is read of
     /// it is written first.
     static SPARE: Cell<Memory> =
-        const { Cell::new(Memory { integers: Vec::new(), sums: Vec::new(), scales: Vec::new() }) };
+        const {
+            Cell::new(Memory {
+                integers: Vec::new(),
+                planes: Vec::new(),
+                sums: Vec::new(),
+                scales: Vec::new(),
+            })
+        };
 }
 
 impl Input {
-    /// Rounds `x`, rows of `cols` values, to integers of at most `limit`.
-    pub(super) fn round(level: Level, x: &[f32], cols: usize, limit: i32) -> Self {
+    /// Rounds `x`, rows of `cols` values, to integers of at most `limit`, which at most
+    /// `127 · 257` may be; `planes`: to bytes as well.
+    pub(super) fn round(level: Level, x: &[f32], cols: usize, limit: i32, planes: bool) -> Self {
         let rows = x.len() / cols;
         let groups = cols.div_ceil(GROUP);
         let mut memory = SPARE.take();
         memory.integers.resize(rows * cols, 0);
+        memory.planes.resize(if planes { 2 * rows * cols } else { 0 }, 0);
+        let (high, low) = memory.planes.split_at_mut(if planes { rows * cols } else { 0 });
+        let mut plane_rows = high.chunks_exact_mut(cols).zip(low.chunks_exact_mut(cols));
         memory.sums.resize(rows * (cols / SUB), 0);
         memory.scales.resize(rows * groups, 0.0);
         let parts: Vec<_> = memory
@@ -62,7 +76,8 @@ impl Input {
             .zip(memory.scales.chunks_exact_mut(groups))
             .zip(x.chunks_exact(cols))
             .map(|(((integers, sums), scales), x)| {
-                std::sync::Mutex::new((x, RowMut { integers, sums, scales }))
+                let planes = plane_rows.next();
+                std::sync::Mutex::new((x, RowMut { integers, planes, sums, scales }))
             })
             .collect();
         pool::for_each(parts.len(), x.len() >= PARALLEL_FROM, |row| {
@@ -80,6 +95,18 @@ impl Input {
     #[inline(always)]
     pub(super) fn integers(&self, row: usize, column: usize) -> &[i16] {
         &self.memory.integers[row * self.cols + column..(row + 1) * self.cols]
+    }
+
+    /// Whether there are planes of bytes.
+    pub(super) fn has_planes(&self) -> bool {
+        self.memory.planes.len() == 2 * self.rows * self.cols
+    }
+
+    /// The bytes of a row from a column on, as columns go: plane 0 the high ones, 1 the low ones.
+    #[inline(always)]
+    pub(super) fn plane(&self, plane: usize, row: usize, column: usize) -> &[i8] {
+        let start = (plane * self.rows + row) * self.cols;
+        &self.memory.planes[start + column..start + self.cols]
     }
 
     /// The integer of one column.
@@ -117,6 +144,7 @@ impl Drop for Input {
 /// One row, to be written.
 struct RowMut<'a> {
     integers: &'a mut [i16],
+    planes: Option<(&'a mut [i8], &'a mut [i8])>,
     sums: &'a mut [i32],
     scales: &'a mut [f32],
 }
@@ -134,7 +162,7 @@ fn round_row_body(x: &[f32], limit: f32, out: &mut RowMut<'_>) {
         let sums = &mut out.sums[group * (GROUP / SUB)..][..x.len() / SUB];
         let (x, _) = x.as_chunks::<SUB>();
         let (integers, _) = integers.as_chunks_mut::<SUB>();
-        for ((x, integers), sum) in x.iter().zip(integers).zip(sums) {
+        for (sub, ((x, integers), sum)) in x.iter().zip(integers).zip(sums).enumerate() {
             let mut rounded = [0i32; SUB];
             for i in 0..SUB {
                 // What is not finite becomes zero: the scale tells it.
@@ -144,6 +172,15 @@ fn round_row_body(x: &[f32], limit: f32, out: &mut RowMut<'_>) {
             *sum = rounded.iter().sum();
             for i in 0..SUB {
                 integers[i] = rounded[i / 4 * 4 + ORDER[i % 4]] as i16;
+            }
+            if let Some((high, low)) = &mut out.planes {
+                let start = group * GROUP + sub * SUB;
+                let (high, low) = (&mut high[start..start + SUB], &mut low[start..start + SUB]);
+                for i in 0..SUB {
+                    // The low byte as it stands is -128..=127; the high one makes up for its sign.
+                    high[i] = ((rounded[i] + 128) >> 8) as i8;
+                    low[i] = rounded[i] as i8;
+                }
             }
         }
     }
@@ -178,13 +215,15 @@ mod tests {
             (0..rows * cols).map(|i| ((i * 7919) % 1001) as f32 / 500.0 - 1.0).collect();
         for level in Level::available() {
             for limit in [K_LIMIT, PLAIN_LIMIT] {
-                let got = Input::round(level, &x, cols, limit);
+                let got = Input::round(level, &x, cols, limit, true);
                 for row in 0..rows {
                     for column in 0..cols {
                         let scale = got.scale(row, column / GROUP);
                         let value = got.integer(row, column) as f32 * scale;
                         let off = (value - x[row * cols + column]).abs();
                         assert!(off <= 0.502 * scale, "{row} {column}: {value}");
+                        let byte = |plane| i32::from(got.plane(plane, row, column)[0]);
+                        assert_eq!(256 * byte(0) + byte(1), got.integer(row, column));
                     }
                     for unit in 0..cols / UNIT {
                         let columns = unit * UNIT..(unit + 1) * UNIT;
@@ -202,15 +241,18 @@ mod tests {
             for max in [0.0, 1e-42, 1e-31, 1e-30, 3.0, f32::MAX] {
                 let mut x = [0.0; UNIT];
                 (x[0], x[1]) = (max, -max);
-                let got = Input::round(Level::detected(), &x, UNIT, limit);
+                let got = Input::round(Level::detected(), &x, UNIT, limit, true);
                 assert!(got.scale(0, 0).is_finite());
                 let q = if max < SMALLEST { 0 } else { limit };
                 assert_eq!((got.integer(0, 0), got.integer(0, 1)), (q, -q), "{max}");
+                let byte = |plane, column| i32::from(got.plane(plane, 0, column)[0]);
+                assert_eq!(256 * byte(0, 0) + byte(1, 0), q, "{max}");
+                assert_eq!(256 * byte(0, 1) + byte(1, 1), -q, "{max}");
             }
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut x = [1.0; UNIT];
                 x[17] = bad;
-                let got = Input::round(Level::detected(), &x, UNIT, limit);
+                let got = Input::round(Level::detected(), &x, UNIT, limit, true);
                 assert!(got.scale(0, 0).is_nan());
                 assert!((0..UNIT).all(|it| got.integer(0, it) == 0));
             }

@@ -2,7 +2,7 @@
 //!
 //! Tasks own ranges of tiles, never parts of a sum. Nothing here changes a bit of the result.
 
-use super::{WIDTH, avx2, input::Input, layout::Layout, portable};
+use super::{WIDTH, avx2, input::Input, layout::Layout, portable, vnni};
 use crate::{PackedLevel, pool};
 
 /// Multiplications below which a second thread costs more than it brings.
@@ -14,7 +14,12 @@ pub(super) struct Output<'a> {
     rows: usize,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    /// Of a product with `rows` outputs.
+    pub(super) fn new(y: &'a pool::Shared<f32>, rows: usize) -> Self {
+        Self { y, rows }
+    }
+
     /// Writes the sums of one row of `x` and one tile.
     ///
     /// # Safety
@@ -41,18 +46,20 @@ pub(super) fn matmul(level: PackedLevel, layout: &Layout, bytes: &[u8], x: &[f32
     assert_eq!(y.len(), m * layout.rows, "output length");
     assert_eq!(bytes.len(), layout.byte_len(), "interleaved bytes");
     let level = level.min(PackedLevel::detected());
-    let x = Input::round(level.float(), x, layout.cols, layout.facts.limit);
+    let planes = level >= PackedLevel::Avx512Vnni;
+    let x = Input::round(level.float(), x, layout.cols, layout.facts.limit, planes);
 
     let worth_it = m * layout.rows * layout.cols >= PARALLEL_FROM;
     let tasks = if worth_it { layout.tiles.min(4 * pool::current_threads()) } else { 1 };
     let y = pool::Shared::new(y);
-    let output = Output { y: &y, rows: layout.rows };
+    let output = Output::new(&y, layout.rows);
     pool::for_each(tasks, worth_it, |task| {
         let tiles = layout.tiles * task / tasks..layout.tiles * (task + 1) / tasks;
         match level {
             PackedLevel::Portable => portable::tiles(layout, bytes, tiles, &x, &output),
-            PackedLevel::Avx2 | PackedLevel::Avx512Vnni | PackedLevel::Amx => {
-                avx2::tiles(layout, bytes, tiles, &x, &output);
+            PackedLevel::Avx2 => avx2::tiles(layout, bytes, tiles, &x, &output),
+            PackedLevel::Avx512Vnni | PackedLevel::Amx => {
+                vnni::tiles(layout, bytes, tiles, &x, &output);
             }
         }
     });

@@ -44,6 +44,7 @@ mod matmul;
 mod portable;
 mod repack;
 mod tensor;
+mod vnni;
 
 pub use tensor::InterleavedTensor;
 

@@ -56,6 +56,12 @@ impl InterleavedTensor {
         Ok(Self { layout, bytes: Arc::new(storage) })
     }
 
+    /// Sizes and bytes, for tests of kernels.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (&Layout, &[u8]) {
+        (&self.layout, &self.bytes)
+    }
+
     /// How the file stores the values.
     pub fn format(&self) -> Format {
         self.layout.facts.format
