@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use minicrit_engine::{load::load_decoder, model::Decoder, sequence::Sequence, source::ModelFiles};
+use minicrit_quant::{Bytes, Format, InterleavedTensor, QuantTensor};
 use serde_json::Value;
 
 use crate::fixtures_dir;
@@ -10,6 +11,11 @@ use crate::fixtures_dir;
 /// Difference between logits that an honest float32 implementation stays below; the reference
 /// itself is within 3e-5 of float64 (fixtures/README.md).
 pub const LOGITS_TOLERANCE: f32 = 2e-4;
+
+/// What rounding the inputs of quantized matrices to 16 bits (14 for K-blocks) may add to the
+/// difference, as a share of the largest logit. ggml's rounding to eight bits adds a hundred times
+/// as much.
+pub const ROUNDED_INPUT_TOLERANCE: f32 = 2e-4;
 
 /// Greedy ids are compared where the two best logits are further apart than this.
 pub const GREEDY_MARGIN: f64 = 0.01;
@@ -53,6 +59,32 @@ impl Fixture {
         files.config = read_json(&self.dir.join(config));
         load_decoder(&files).expect("fixture loads")
     }
+}
+
+/// `files` with integers widened to float32: the same values, and products of unrounded inputs.
+pub fn widened(files: &ModelFiles) -> ModelFiles {
+    let mut files = files.clone();
+    for tensor in files.tensors.values_mut() {
+        if InterleavedTensor::supports(tensor.format) {
+            let cols = *tensor.shape.last().expect("dimensions");
+            let rows = tensor.shape.iter().product::<usize>() / cols;
+            let stored = QuantTensor::new(tensor.format, rows, cols, tensor.bytes.clone());
+            let values = stored.expect("a checked tensor").dequantize();
+            (tensor.format, tensor.bytes) = (Format::F32, Bytes::from_f32(&values));
+        }
+    }
+    files
+}
+
+/// The largest difference of two rows of numbers, or of none.
+pub fn largest_difference(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// How far logits with rounded inputs may be from `want`, beside another tolerance.
+pub fn rounded_input_slack(want: &[f32]) -> f32 {
+    ROUNDED_INPUT_TOLERANCE * want.iter().fold(0.0, |largest: f32, it| largest.max(it.abs()))
 }
 
 /// Logits of every row of `ids`, computed as one complete sequence.
