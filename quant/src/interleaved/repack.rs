@@ -1,7 +1,11 @@
 //! Blocks of a file to their places in a tile, and back. Words of four bytes move at a time, because
 //! files too keep neighbouring columns in neighbouring bytes.
 
-use super::{LINE, UNITS, WIDTH, layout::Layout};
+use super::{
+    LINE, UNITS, WIDTH,
+    kind::{Kind, facts},
+    layout::Layout,
+};
 use crate::Format;
 
 /// The same bits of each byte of a word.
@@ -9,30 +13,39 @@ const fn each(byte: u8) -> u32 {
     u32::from_le_bytes([byte; 4])
 }
 
-/// Writes a stored row, which is `output` of the tile, into the tile.
-pub(super) fn write_row(layout: &Layout, row: &[u8], output: usize, tile: &mut [u8]) {
-    let format = layout.facts.format;
-    for (index, block) in row.chunks_exact(format.block_bytes()).enumerate() {
+/// Writes stored rows, at most 16 of them, into their tile.
+pub(super) fn write_tile<K: Kind>(layout: &Layout, rows: &[u8], tile: &mut [u8]) {
+    let facts = const { facts(K::FORMAT).expect("invariant: every kind has facts") };
+    let format = K::FORMAT;
+    let block_bytes = format.block_bytes();
+    let blocks = layout.cols / format.block_len();
+    // A block of all rows after the other: the part of the tile that is written stays in the cache.
+    for index in 0..blocks {
         let place = Place::of(layout, index);
-        for (at, half) in place.halves(layout).zip(halves_at(format)) {
-            tile[at + 2 * output..][..2].copy_from_slice(&block[*half..half + 2]);
-        }
-        for (i, byte) in integer_scales(format, block).into_iter().enumerate() {
-            if i < layout.facts.sub_bytes() / WIDTH {
-                tile[place.subs + i * WIDTH + output] = byte;
+        for (output, row) in rows.chunks_exact(blocks * block_bytes).enumerate() {
+            let block = &row[index * block_bytes..][..block_bytes];
+            for (at, half) in place.halves(layout).zip(halves_at(format)) {
+                tile[at + 2 * output..][..2].copy_from_slice(&block[*half..half + 2]);
             }
-        }
-        for unit in 0..place.units {
-            let words = words(format, block, unit);
-            let at = place.values + unit * layout.facts.unit_bytes() + 4 * output;
-            for (line, word) in words.iter().take(layout.facts.bits).enumerate() {
-                tile[at + line * LINE..][..4].copy_from_slice(&word.to_le_bytes());
+            if K::K {
+                let scales = integer_scales(format, block);
+                for (i, byte) in scales.into_iter().enumerate().take(facts.sub_bytes() / WIDTH) {
+                    tile[place.subs + i * WIDTH + output] = byte;
+                }
+            }
+            for unit in 0..if K::K { UNITS } else { 1 } {
+                let words = words(format, block, unit);
+                let at = place.values + unit * facts.unit_bytes();
+                let unit = &mut tile[at..at + facts.unit_bytes()];
+                for (line, word) in unit.chunks_exact_mut(LINE).zip(words) {
+                    line[4 * output..][..4].copy_from_slice(&word.to_le_bytes());
+                }
             }
         }
     }
 }
 
-/// The stored row that [`write_row`] wrote.
+/// The stored row that [`write_tile`] wrote.
 pub(super) fn read_row(layout: &Layout, tile: &[u8], output: usize, row: &mut [u8]) {
     let format = layout.facts.format;
     for (index, block) in row.chunks_exact_mut(format.block_bytes()).enumerate() {
@@ -87,6 +100,7 @@ impl Place {
 }
 
 /// Where a block keeps its half-precision numbers.
+#[inline(always)]
 fn halves_at(format: Format) -> &'static [usize] {
     match format {
         Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
@@ -96,6 +110,7 @@ fn halves_at(format: Format) -> &'static [usize] {
 }
 
 /// Integer scales, then integer minima.
+#[inline(always)]
 fn integer_scales(format: Format, block: &[u8]) -> [u8; 16] {
     let mut scales = [0; 16];
     match format {
@@ -129,6 +144,7 @@ fn set_integer_scales(format: Format, block: &mut [u8], scales: &[u8; 16]) {
     }
 }
 
+#[inline(always)]
 fn word_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
@@ -140,6 +156,7 @@ fn or_word(bytes: &mut [u8], at: usize, word: u32) {
 
 /// Where a unit keeps its nibbles, how far these are shifted, and whether those of columns 16 to 31
 /// are the high nibbles of the same bytes.
+#[inline(always)]
 fn nibbles_at(format: Format, unit: usize) -> (usize, usize, bool) {
     match format {
         Format::Q4_0 => (2, 0, true),
@@ -153,6 +170,7 @@ fn nibbles_at(format: Format, unit: usize) -> (usize, usize, bool) {
 }
 
 /// What the lines of a unit hold of one output.
+#[inline(always)]
 fn words(format: Format, block: &[u8], unit: usize) -> [u32; 8] {
     if format == Format::Q8_0 {
         return std::array::from_fn(|i| word_at(block, 2 + 4 * i));
@@ -170,7 +188,13 @@ fn words(format: Format, block: &[u8], unit: usize) -> [u32; 8] {
     match format {
         Format::Q5_0 | Format::Q5_1 => {
             let bits = word_at(block, at - 4);
-            let quads = |i: usize| (0..8).map(|r| (bits >> (4 * r + i) & 1) << r).sum::<u32>();
+            // Bit 4r + i goes to bit r of byte i: every fourth bit, moved together.
+            let quads = |i: usize| {
+                let it = bits >> i & each(0x11);
+                let it = (it | it >> 3) & each(0x03);
+                let it = (it | it >> 6) & 0x000f_000f;
+                (it | it >> 12) & 0xff
+            };
             words[4] = (0..4).map(|i| quads(i) << (8 * i)).sum();
         }
         Format::Q5K => {

@@ -4,9 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     WIDTH,
+    kind::with_kind,
     layout::Layout,
     matmul,
-    repack::{read_row, write_row},
+    repack::{read_row, write_tile},
 };
 use crate::{
     Bytes, Error, Format, PackedLevel, QuantTensor, Result, blocks::dequantize_blocks,
@@ -49,9 +50,7 @@ impl InterleavedTensor {
         pool::for_each_chunk(storage.bytes_mut(), layout.tile_bytes, parallel, |tile, bytes| {
             let first = tile * WIDTH;
             let stored = &stored.bytes()[first * row_bytes..rows.min(first + WIDTH) * row_bytes];
-            for (output, row) in stored.chunks_exact(row_bytes).enumerate() {
-                write_row(&layout, row, output, bytes);
-            }
+            with_kind!(format, K => write_tile::<K>(&layout, stored, bytes));
         });
         Ok(Self { layout, bytes: Arc::new(storage) })
     }
