@@ -26,11 +26,14 @@ const FORMATS: [Format; 8] = [
 /// Any bytes that a file may hold, extremes more often than others, and finite scales.
 fn any_stored(format: Format, n: usize, k: usize, seed: u64) -> QuantTensor {
     let len = n * format.row_bytes(k).unwrap();
-    let byte = |noise: f32| match noise.to_bits() as u8 {
-        value if seed % 3 == 0 && value % 4 == 0 => 0x80,
-        value if seed % 3 == 0 && value % 4 == 1 => 0xff,
-        value if seed % 3 == 1 => value & 0x80 | 0x7f,
-        value => value,
+    let byte = |noise: f32| {
+        let value = noise.to_bits() as u8;
+        match (seed % 3, value % 4) {
+            (0, 0) => 0x80,
+            (0, 1) => 0xff,
+            (1, _) => value & 0x80 | 0x7f,
+            _ => value,
+        }
     };
     let mut bytes: Vec<u8> = random(len, seed).into_iter().map(byte).collect();
     let halves: &[usize] = match format {
@@ -116,7 +119,7 @@ proptest! {
         let mut x = random(m * k, seed ^ 1);
         if extreme {
             // The largest dot products that there can be: all inputs of one size.
-            x.iter_mut().for_each(|v| *v = if seed % 2 == 0 { 1.0 } else { v.signum() });
+            x.iter_mut().for_each(|v| *v = if seed.is_multiple_of(2) { 1.0 } else { v.signum() });
         }
         let whole = run(&w, PackedLevel::Portable, &x);
         prop_assert!(whole.iter().all(|v| v.is_finite()));

@@ -54,7 +54,7 @@ impl Group {
         let starts = (0..blocks).map(|it| it * facts.half_bytes());
         let minima = starts.clone().filter(|_| facts.min).map(|it| halves(it + 2 * WIDTH));
         let subs = &bytes[facts.half_bytes()..];
-        let minima_at = if facts.sub == 0 { 0 } else { GROUP / facts.sub * WIDTH };
+        let minima_at = GROUP.checked_div(facts.sub).unwrap_or(0) * WIDTH;
         let mut integer_minima = [[0; WIDTH]; UNITS];
         if facts.sub != 0 && facts.min {
             for (unit, minima) in integer_minima.iter_mut().enumerate() {

@@ -166,7 +166,7 @@ unsafe fn times<K: Kind, const M: usize>(
                     }
                 }
             }
-            if (unit + 1) * UNIT % K::SPAN == 0 {
+            if ((unit + 1) * UNIT).is_multiple_of(K::SPAN) {
                 let d = floats(group, half);
                 for row in 0..M {
                     t[row] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(span[row]), d, t[row]);
