@@ -13,9 +13,10 @@ use crate::fixtures_dir;
 pub const LOGITS_TOLERANCE: f32 = 2e-4;
 
 /// What rounding the inputs of quantized matrices to 16 bits (14 for K-blocks) may add to the
-/// difference, as a share of the largest logit. ggml's rounding to eight bits adds a hundred times
-/// as much.
-pub const ROUNDED_INPUT_TOLERANCE: f32 = 2e-4;
+/// difference, as a share of the largest logit: half a step of 1/8,127 of the largest input, through
+/// the layers of a small model. 1.4e-4 was seen with 16 bits; 14 are four times coarser, and ggml's
+/// own eight another 64 times.
+pub const ROUNDED_INPUT_TOLERANCE: f32 = 1e-3;
 
 /// Greedy ids are compared where the two best logits are further apart than this.
 pub const GREEDY_MARGIN: f64 = 0.01;
