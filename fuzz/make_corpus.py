@@ -271,9 +271,80 @@ def make_registries():
         write("registry", name, text)
 
 
+# Packed files: the index, a line feed, the data
+
+def make_packed_files():
+    config = b'{"model_type": "llama"}'
+    q8 = bytes(64 + 1024)
+    data = config.ljust(4096 - 64, b"\0") + q8
+
+    def out(name, files=None, tensors=None, data=data, **more):
+        files = [{"name": "config.json", "offset": 64, "length": len(config)}] if files is None else files
+        first = {"name": "w", "format": "q8", "shape": [3, 64], "offset": 4096, "length": len(q8), "group": 64, "factor": 1.0}
+        tensors = [first | (tensors or {})] if not isinstance(tensors, list) else tensors
+        index = {"format": "q8", "source": "00", "files": files, "tensors": tensors} | more
+        write("packed_file", name, json.dumps(index).encode() + b"\n" + data)
+
+    out("good_one")
+    out("good_stored", tensors=[{"name": "w", "format": "f32", "shape": [4, 4], "offset": 128, "length": 64}], data=data[:192])
+    write("packed_file", "bad_empty", "")
+    write("packed_file", "bad_not_json", "index\n")
+    out("bad_key", x=1)
+    out("bad_no_config", files=[])
+    out("bad_file_name", files=[{"name": "../config.json", "offset": 64, "length": 2}])
+    out("bad_offset", tensors={"offset": 2**64 - 1})
+    out("bad_offset_head", tensors={"offset": 0})
+    out("bad_offset_odd", tensors={"offset": 4097})
+    out("bad_length", tensors={"length": 2**63})
+    out("bad_shape", tensors={"shape": [3, 65]})
+    out("bad_shape_huge", tensors={"shape": [2**40, 2**40]})
+    out("bad_shape_zero", tensors={"shape": [0, 64]})
+    out("bad_group", tensors={"group": 96})
+    out("bad_factor", tensors={"factor": 3.0})
+    out("bad_format", tensors={"format": "q9"})
+    out("bad_twice", tensors=[{"name": "w", "format": "f32", "shape": [4], "offset": 128, "length": 16}] * 2)
+    out("bad_scale", data=data[:4032] + b"\0\x7c" + data[4034:])
+
+
+# Blocks of stored formats: format, blocks in a row, rows, bytes
+
+def make_blocks():
+    sizes = [4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210]
+    for number, size in enumerate(sizes):
+        write("blocks", f"good_{number}", bytes([number, 2, 3]) + bytes(range(7, 7 + 1)) * (6 * size))
+        write("blocks", f"bad_cut_{number}", bytes([number, 2, 3]) + bytes(6 * size - 1))
+    write("blocks", "bad_format", bytes([11, 1, 1]) + bytes(4))
+    write("blocks", "bad_no_columns", bytes([0, 0, 1]))
+    write("blocks", "nan_scales", bytes([3, 1, 1]) + b"\xff" * 34)
+
+
+# Packed tensors: kind, group, rows, columns, exponent, bytes
+
+def make_packed_tensors():
+    def out(name, kind, group, rows, cols, data, exponent=127):
+        write("packed_tensor", name, bytes([kind, group, rows]) + struct.pack("<HB", cols, exponent) + data)
+
+    q8, q4 = bytes(64 + 1024), bytes(64 + 64 + 512)
+    out("good_q8", 0, 0, 16, 64, q8)
+    out("good_q8_short", 0, 2, 3, 40, q8)
+    out("good_q4", 1, 0, 16, 64, q4)
+    out("bad_kind", 2, 0, 16, 64, q8)
+    out("bad_group", 1, 1, 16, 64, q4)
+    out("bad_rows", 0, 0, 0, 64, q8)
+    out("bad_columns", 0, 0, 16, 0, q8)
+    out("bad_cut", 0, 0, 16, 64, q8[:-1])
+    out("bad_factor", 0, 0, 16, 64, q8, exponent=0)
+    out("bad_factor_infinite", 0, 0, 16, 64, q8, exponent=255)
+    out("bad_scale", 0, 0, 16, 64, b"\xff" * 64 + q8[64:])
+    out("bad_step", 1, 0, 16, 64, q4[:64] + b"\xff" * 64 + q4[128:])
+
+
 make_safetensors()
 make_gguf()
 make_tokenizers()
 make_templates()
 make_configs()
 make_registries()
+make_packed_files()
+make_blocks()
+make_packed_tensors()

@@ -164,6 +164,7 @@ fn main() {
     if !std::env::args().any(|it| it == "--bench") {
         return;
     }
+    minicrit_quant::keep_freed_memory();
     for one in picked.split_whitespace() {
         let parts: Vec<&str> = one.split(':').collect();
         let [model, base, method, rest @ ..] = &parts[..] else {

@@ -64,6 +64,7 @@ struct File {
     model: Option<String>,
     threads: Option<u32>,
     history: Option<bool>,
+    cache_quant: Option<bool>,
     offline: Option<bool>,
     cache: Option<PathBuf>,
     endpoint: Option<String>,
@@ -121,6 +122,9 @@ fn merge(environment: &mut Environment, sources: &[(PathBuf, File)]) -> Vec<Sett
     let history =
         add("history", env::NO_HISTORY, quiet, "true", &|it| it.history.map(|it| it.to_string()));
     environment.no_history = history.as_deref() == Some("false");
+    let cache_quant =
+        add("cache_quant", "", None, "true", &|it| it.cache_quant.map(|it| it.to_string()));
+    environment.no_cache_quant = cache_quant.as_deref() == Some("false");
     let offline = hub.offline.then(|| "true".to_owned());
     let offline = add("offline", "HF_HUB_OFFLINE", offline, "false", &|it| {
         it.offline.map(|it| it.to_string())
@@ -149,7 +153,7 @@ fn read(path: &Path) -> Result<File, Failure> {
     let size = std::fs::metadata(path).map_err(failed)?.len();
     let bad = |problem: String| {
         Failure::failed("config-invalid", format!("`{}`: {problem}", path.display()))
-            .hint("known keys: model, threads, history, offline, cache, endpoint")
+            .hint("known keys: model, threads, history, cache_quant, offline, cache, endpoint")
     };
     if size > MOST_BYTES {
         return Err(bad(format!("it is too long: {size} bytes")));

@@ -94,9 +94,10 @@ pub fn file(verb: &str, path: &std::path::Path, error: &std::io::Error) -> Failu
     use std::io::ErrorKind;
     let message = format!("can't {verb} `{}`: {error}", path.display());
     match error.kind() {
-        ErrorKind::NotFound => Failure::not_found("file-not-found", message),
+        ErrorKind::NotFound => Failure::not_found("file-not-found", message)
+            .hint("check the spelling; a relative path is meant from the current folder"),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::no_room("no-space", message),
-        _ => Failure::failed("file", message),
+        _ => Failure::failed("file", message).hint("check the path and its permissions"),
     }
 }
 

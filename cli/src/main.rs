@@ -19,6 +19,7 @@ mod config_folder;
 mod data_folder;
 mod fetch;
 mod journal;
+mod kept;
 mod memory;
 mod model;
 mod prompt;
@@ -29,6 +30,7 @@ mod chat_loop;
 mod commands;
 
 fn main() -> std::process::ExitCode {
+    minicrit_quant::keep_freed_memory();
     signals::install();
     match args::parse().and_then(execute) {
         Ok(status) => status.into(),

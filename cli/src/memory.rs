@@ -1,6 +1,8 @@
 //! Memory: what there is, what a model needs, and a refusal before the system's.
 
 use minicrit_engine::{
+    cache::CacheType,
+    recipe::{Mix, Recipe, RoundedBytes},
     registry::{Entry, StoredType},
     source::ModelFiles,
 };
@@ -115,8 +117,7 @@ impl Needs {
             [2, 4, layers, kv_heads, head_dim].into_iter().fold(1, u64::saturating_mul);
         let experts = number("num_local_experts").or_else(|| number("num_experts")).unwrap_or(1);
         let active = number("num_experts_per_tok").unwrap_or(1).min(experts);
-        let head = "lm_head.weight";
-        let untied = files.tensors.contains_key(head) || files.packed.contains_key(head);
+        let untied = is_untied(files);
         let mut needs = Self {
             weight_bytes: 0,
             decode_bytes: 0,
@@ -138,6 +139,16 @@ impl Needs {
         needs
     }
 
+    /// With the weights rounded at load.
+    ///
+    /// # Errors
+    /// A config.json that describes no model that is run.
+    pub fn rounded(self, files: &ModelFiles, mix: Mix) -> anyhow::Result<Self> {
+        let RoundedBytes { all, embedding } = Recipe::new(mix).weight_bytes(files)?;
+        let unread = if is_untied(files) { embedding } else { 0 };
+        Ok(Self { weight_bytes: all, decode_bytes: all - unread, ..self })
+    }
+
     /// From what models.toml knows of a model that is not here: its weights as it stores them.
     pub fn of_entry(entry: &Entry) -> Option<Self> {
         let bits: u64 = match entry.dtype? {
@@ -151,6 +162,13 @@ impl Needs {
             kv_bytes_per_token: entry.memory?.kv_bytes_per_token(4)?,
             context: entry.context? as u64,
         })
+    }
+
+    /// The same with keys and values of another type.
+    #[must_use]
+    pub fn with_cache_type(mut self, cache_type: CacheType) -> Self {
+        self.kv_bytes_per_token = self.kv_bytes_per_token / 4 * cache_type.bytes() as u64;
+        self
     }
 
     /// Bytes with `tokens` in the cache.
@@ -190,6 +208,12 @@ impl Needs {
             _ => format!("pass --ctx {fits} or less"),
         }))
     }
+}
+
+/// Whether the head has weights of its own.
+fn is_untied(files: &ModelFiles) -> bool {
+    let head = "lm_head.weight";
+    files.tensors.contains_key(head) || files.packed.keys().any(|it| it.starts_with(head))
 }
 
 #[cfg(test)]

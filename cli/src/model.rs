@@ -9,6 +9,7 @@ use std::{
 use minicrit_engine::{
     adapter::Adapter,
     arch, assemble,
+    cache::CacheType,
     load::LoadOptions,
     sequence::Sequence,
     source::ModelFiles,
@@ -24,7 +25,9 @@ use minicrit_hub::{
 use crate::{
     catalog::Catalog,
     errors::{self, Failure},
-    memory, printer,
+    kept::{self, Opened},
+    memory::{self, Needs},
+    printer,
     settings::Compute,
     signals,
 };
@@ -180,14 +183,16 @@ impl ModelRef {
                 Some(found) => Ok(ModelFiles::open(&found.path)?),
                 None => Err(not_downloaded(model).into()),
             },
-            Self::Created(model) => {
-                let mut files = model.base.files()?;
-                if let Some(template) = &model.definition.template {
-                    files.chat_template = Some(template.clone());
-                }
-                Ok(files)
-            }
+            Self::Created(model) => Ok(self.dressed(model.base.files()?)),
         }
+    }
+
+    /// The files of its base with what the user put in their place.
+    pub fn dressed(&self, mut files: ModelFiles) -> ModelFiles {
+        if let Some(template) = self.definition().and_then(|it| it.template.as_ref()) {
+            files.chat_template = Some(template.clone());
+        }
+        files
     }
 }
 
@@ -220,6 +225,7 @@ pub struct Loaded {
     pub kv_bytes_per_token: u64,
     context: Option<usize>,
     chunk: usize,
+    cache_type: CacheType,
 }
 
 impl Loaded {
@@ -230,13 +236,16 @@ impl Loaded {
     pub fn open(model: &ModelRef, compute: &Compute) -> anyhow::Result<Self> {
         let start = Instant::now();
         let label = model.label();
-        let _progress = printer::Progress::start(format!("loading {label}"));
-        let files = model.files()?;
-        check_context(compute.context, arch::spec_from_config(&files.config)?.max_tokens())?;
-        let needs = memory::Needs::of(&files);
-        needs.check(compute.context, &memory::available())?;
+        let mut opened = kept::open(model, compute)?;
+        let mut loaded = load(&opened, compute, &label);
+        if let Err(error) = &loaded
+            && opened.drop_if_damaged(error)
+        {
+            opened = kept::open(model, compute)?;
+            loaded = load(&opened, compute, &label);
+        }
+        let (needs, model) = loaded?;
         let (mut weight_bytes, mut decode_bytes) = (needs.weight_bytes, needs.decode_bytes);
-        let model = assemble::load(&files, LoadOptions { quantize: compute.quantize })?;
         if compute.quantize.is_some() {
             weight_bytes = model.decoder.weight_bytes() as u64;
             decode_bytes = model.decoder.decode_bytes() as u64;
@@ -255,6 +264,7 @@ impl Loaded {
             kv_bytes_per_token: needs.kv_bytes_per_token,
             context: compute.context,
             chunk: compute.chunk,
+            cache_type: compute.cache_type,
         })
     }
 
@@ -262,6 +272,7 @@ impl Loaded {
     pub fn sequence(&self) -> Sequence {
         let sequence = Sequence::new(Arc::clone(&self.model.decoder), self.adapter.clone())
             .with_chunk(self.chunk)
+            .with_cache_type(self.cache_type)
             .with_cancel(signals::interruption());
         match self.context {
             Some(tokens) => sequence.with_context_len(tokens),
@@ -286,13 +297,31 @@ impl Loaded {
     }
 }
 
+fn load(
+    opened: &Opened,
+    compute: &Compute,
+    label: &str,
+) -> anyhow::Result<(Needs, assemble::Model)> {
+    let Opened { files, mix, .. } = opened;
+    let _progress = printer::Progress::start(format!("loading {label}"));
+    check_context(compute.context, files)?;
+    let needs = kept::needs(files, *mix)?.with_cache_type(compute.cache_type);
+    needs.check(compute.context, &memory::available())?;
+    Ok((needs, assemble::load(files, LoadOptions { quantize: *mix })?))
+}
+
 /// A longer context than the model was made for would be cut without a word.
-fn check_context(asked: Option<usize>, most: usize) -> Result<(), Failure> {
+///
+/// # Errors
+/// `context-too-long`; a config.json that describes no model that is run.
+pub fn check_context(asked: Option<usize>, files: &ModelFiles) -> anyhow::Result<()> {
+    let most = arch::spec_from_config(&files.config)?.max_tokens();
     match asked {
         Some(tokens) if tokens > most => {
             let message = format!("this model's context has {most} tokens: `--ctx {tokens}`");
             Err(Failure::usage("context-too-long", message)
-                .hint(format!("pass --ctx {most} or less")))
+                .hint(format!("pass --ctx {most} or less"))
+                .into())
         }
         _ => Ok(()),
     }

@@ -13,11 +13,11 @@ mod run;
 
 use std::path::PathBuf;
 
-use minicrit_engine::recipe::Mix;
+use minicrit_engine::{cache::CacheType, recipe::Mix};
 
 use crate::{
     adapter::AdapterRef,
-    args::{BenchArgs, ComputeArgs, PullWhen, ScoreArgs, TokenizeArgs},
+    args::{BenchArgs, CacheWidth, ComputeArgs, PullWhen, ScoreArgs, TokenizeArgs},
     catalog::Catalog,
     env::{self, Environment},
     errors::Failure,
@@ -26,7 +26,7 @@ use crate::{
 
 pub use critic::{CriticSettings, CritiqueSettings, EvalSettings, Rationales, Sweep};
 pub use data::DataCheckSettings;
-pub use finetune::{Before, FinetuneSettings, Layers, Length, Trained};
+pub use finetune::{Before, FinetuneSettings, Layers, Length, RejectionSettings, Trained};
 pub use fuse::FuseSettings;
 pub use quantize::QuantizeSettings;
 pub use run::{Drafting, Input, Output, RunSettings, Sampling, Talk};
@@ -42,6 +42,10 @@ pub struct Compute {
     pub context: Option<usize>,
     /// What the weights are brought into at load.
     pub quantize: Option<Mix>,
+    /// How keys and values are kept.
+    pub cache_type: CacheType,
+    /// The folder where rounded models are kept for the next start; `None` keeps none.
+    pub kept: Option<PathBuf>,
     /// Whether a model that is not here is fetched, where the user says.
     pub pull: Option<PullWhen>,
     /// A learned change to the model.
@@ -68,12 +72,20 @@ impl Compute {
     /// # Errors
     /// What is not built yet, by name; a bad environment variable.
     pub fn resolve(args: ComputeArgs, environment: &Environment) -> Result<Self, Failure> {
-        let ComputeArgs { threads, chunk, ctx, quant, pull, adapter } = args;
+        let ComputeArgs { threads, chunk, ctx, quant, cache_type, no_cache_quant, pull, adapter } =
+            args;
         let quantize = mix_at_load(&quant)?;
         let adapter = adapter.map(|it| AdapterRef::find(&it, environment)).transpose()?;
         let threads = self::threads(threads, environment)?;
         let context = ctx.map(|it| it as usize);
-        Ok(Self { threads, chunk: chunk as usize, context, quantize, pull, adapter })
+        let cache_type = match cache_type {
+            CacheWidth::F32 => CacheType::F32,
+            CacheWidth::F16 => CacheType::F16,
+            CacheWidth::Bf16 => CacheType::Bf16,
+        };
+        let kept = environment.kept_folder().filter(|_| !no_cache_quant);
+        let chunk = chunk as usize;
+        Ok(Self { threads, chunk, context, quantize, cache_type, kept, pull, adapter })
     }
 }
 
@@ -192,6 +204,8 @@ pub struct BenchSettings {
     pub prompt_len: usize,
     pub gen_len: usize,
     pub depth: usize,
+    /// Numbers of rows whose cost is compared with that of one; empty where it is not asked for.
+    pub rows: Vec<usize>,
     pub reps: usize,
     pub json: bool,
     pub compute: Compute,
@@ -207,7 +221,7 @@ impl BenchSettings {
         environment: &Environment,
         catalog: &Catalog,
     ) -> Result<Self, Failure> {
-        let BenchArgs { model, prompt_len, gen_len, depth, reps, json, compute } = args;
+        let BenchArgs { model, prompt_len, gen_len, depth, rows, reps, json, compute } = args;
         let model = model_or_default(model, environment, catalog)?;
         let compute = Compute::resolve(compute, environment)?.with_definition(&model)?;
         Ok(Self {
@@ -215,6 +229,7 @@ impl BenchSettings {
             prompt_len: prompt_len as usize,
             gen_len: gen_len as usize,
             depth: depth as usize,
+            rows: rows.into_iter().map(|it| it as usize).collect(),
             reps: reps as usize,
             json,
             compute,

@@ -67,6 +67,126 @@ fn a_batch_keeps_order_and_fields() {
 }
 
 #[test]
+fn a_batch_that_was_killed_goes_on_behind_what_is_done() {
+    let home = tempfile::tempdir().unwrap();
+    let lines: String = (0..120)
+        .map(|it| format!("{{\"id\": {it}, \"rationale\": \"{it} trades won, so all will.\"}}\n"))
+        .collect();
+    std::fs::write(home.path().join("in.jsonl"), lines).unwrap();
+    let words = |to| ["critique", "--batch", "in.jsonl", "-o", to];
+    assert_eq!(run(home.path(), &words("whole.jsonl")).0, 0);
+    let whole = std::fs::read_to_string(home.path().join("whole.jsonl")).unwrap();
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("minicrit"))
+        .env_clear()
+        .env("MINICRIT_HOME", home.path())
+        .args(words("cut.jsonl"))
+        .current_dir(home.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let part = home.path().join("cut.jsonl.part");
+    let done = || std::fs::read_to_string(&part).unwrap_or_default().lines().count();
+    while done() < 4 && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!home.path().join("cut.jsonl").exists() && (4..=120).contains(&done()));
+    // What is done is not done again: a mark in it stays.
+    let marked =
+        std::fs::read_to_string(&part).unwrap().replacen("\\\"id\\\":0", "\\\"id\\\":-1", 1);
+    std::fs::write(&part, marked).unwrap();
+    let (code, _, err) = run(home.path(), &[&words("cut.jsonl")[..], &["--explain"]].concat());
+    assert!(code == 1 && err.contains("error[other-run]"), "{err}");
+    assert_eq!(run(home.path(), &words("cut.jsonl")).0, 0);
+    let cut = std::fs::read_to_string(home.path().join("cut.jsonl")).unwrap();
+    assert_eq!(cut, whole.replacen("\"id\":0", "\"id\":-1", 1));
+    assert!(cut.contains("\"id\":-1") && !part.exists());
+}
+
+#[test]
+fn scores_are_explained_by_what_they_sum_up() {
+    let home = tempfile::tempdir().unwrap();
+    let texts =
+        ["It was cold. The bright sea lay calm. \\\"Go,\\\" she said.", "I can't help with that."];
+    let lines: String = texts.map(|it| format!("{{\"text\": \"{it}\"}}\n")).concat();
+    std::fs::write(home.path().join("t.jsonl"), lines).unwrap();
+    for scorer in ["default", "seed003", "critique"] {
+        let words = ["data", "score", "t.jsonl", "--explain", "--scorer", scorer];
+        let scores = json(home.path(), &[&words[..], &["--json"]].concat())["scores"].clone();
+        for it in scores.as_array().unwrap() {
+            let reasons = it["reasons"].as_array().unwrap();
+            let sum: f64 = reasons.iter().map(|it| it[1].as_f64().unwrap()).sum();
+            let score = it["score"].as_f64().unwrap();
+            assert!((sum.clamp(0.0, 10.0) - score).abs() < 0.051, "{scorer}: {it}");
+        }
+        let (code, out, err) = run(home.path(), &words);
+        assert!(code == 0 && out.lines().count() == 3, "{err}");
+        let first = scores[0]["reasons"][0][0].as_str().unwrap();
+        assert!(out.lines().next().unwrap().contains(first), "{out}");
+    }
+    // The literal rule keeps what refuses; ours does not.
+    let kept = |scorer| {
+        json(home.path(), &["data", "score", "t.jsonl", "--scorer", scorer, "--json"])["kept"]
+            .clone()
+    };
+    assert_eq!((kept("seed003"), kept("default")), (2.into(), 1.into()));
+}
+
+#[test]
+fn rejection_sampling_trains_on_the_models_own_right_critiques() {
+    let home = tempfile::tempdir().unwrap();
+    let make = ["data", "hard-examples", "--count", "12", "--output", "cases.jsonl"];
+    assert_eq!(run(home.path(), &make).0, 0);
+    let words = ["finetune", "nano", "--data", "cases.jsonl", "--output", "out", "--method", "rsf"];
+    let course = ["--samples", "4", "--keep", "0.5", "--iters", "1", "--rank", "2", "--seed", "3"];
+    let (code, _, err) = run(home.path(), &[&words[..], &course].concat());
+    assert_eq!(code, 0, "{err}");
+    let lines = |file: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(home.path().join(file)).unwrap();
+        text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    };
+    let (cases, kept) = (lines("cases.jsonl"), lines("out/rsf.jsonl"));
+    assert!(!kept.is_empty() && kept.len() <= 24);
+    for row in &kept {
+        let case = cases.iter().find(|it| it["id"] == row["id"]).unwrap();
+        let answer = row["messages"][1]["content"].as_str().unwrap();
+        let verdict = format!("Verdict: {}", case["label"].as_str().unwrap());
+        assert!(answer.starts_with(&verdict), "{row}");
+        let same = |it: &&Value| it["id"] == row["id"];
+        assert!(kept.iter().filter(same).count() <= 2);
+    }
+    assert!(home.path().join("out/adapter_model.safetensors").is_file());
+    for bad in [&["--keep", "2"][..], &["--from-scratch"]] {
+        let (code, _, err) = run(home.path(), &[&words[..], bad].concat());
+        assert!(code == 2, "{bad:?}: {err}");
+    }
+    let sft = ["finetune", "nano", "--data", "cases.jsonl", "--output", "x", "--keep", "0.5"];
+    assert_eq!(run(home.path(), &sft).0, 2);
+}
+
+#[test]
+fn what_a_model_rephrases_keeps_its_label() {
+    let home = tempfile::tempdir().unwrap();
+    let make = |to| ["data", "hard-examples", "--count", "6", "--seed", "2", "--output", to];
+    assert_eq!(run(home.path(), &make("plain.jsonl")).0, 0);
+    let with = [&make("new.jsonl")[..], &["--model", "nano"]].concat();
+    let (code, _, err) = run(home.path(), &with);
+    assert!(code == 0 && err.contains("of 6 items rephrased"), "{err}");
+    let rows = |file: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(home.path().join(file)).unwrap();
+        text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+    };
+    for (old, new) in std::iter::zip(rows("plain.jsonl"), rows("new.jsonl")) {
+        assert_eq!((&old["id"], &old["label"]), (&new["id"], &new["label"]));
+        assert_eq!(new["messages"][0]["content"], new["rationale"]);
+        // Items that were not rephrased are as they were.
+        assert!(new["rephrased"] == true || old == new);
+    }
+    assert!(!home.path().join("new.jsonl.part").exists());
+}
+
+#[test]
 fn an_evaluation_writes_its_report_and_holds_its_bars() {
     let home = tempfile::tempdir().unwrap();
     let words = ["eval", "adversarial", "--limit", "60", "--output", "out", "--json"];

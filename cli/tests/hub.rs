@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::process::Stdio;
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use minicrit_testkit::fake_hub::{FakeHub, FakeRepo};
 use serde_json::Value;
@@ -60,6 +63,15 @@ fn run_fetches_what_is_missing_and_others_only_when_asked() {
     let answer = json(run(&["run", "org/nano", "hi", "-n", "4", "--json"]));
     assert_eq!(answer["token_ids"].as_array().unwrap().len(), 4);
     succeeds(run(&["score", "org/nano", "--text", "a", "--pull", "missing"]));
+
+    // So does finetune, which takes long enough not to be begun in vain.
+    succeeds(run(&["rm", "org/nano"]));
+    let chat = r#"{"messages":[{"role":"user","content":"Q"},{"role":"assistant","content":"A"}]}"#;
+    std::fs::write(dir.path().join("chats.jsonl"), format!("{chat}\n")).unwrap();
+    let train = ["finetune", "org/nano", "--data", "chats.jsonl", "--output", "out", "--iters=1"];
+    let (code, stderr) = fails(run(&[&train[..], &["--pull", "never"]].concat()));
+    assert!(code == 3 && stderr.contains("error[model-not-downloaded]"), "{stderr}");
+    succeeds(run(&train));
 }
 
 #[test]
@@ -127,6 +139,8 @@ fn nothing_else_opens_a_connection() {
     let dir = tempfile::tempdir().unwrap();
     succeeds(minicrit(dir.path(), &hub, &["pull", "org/nano"]));
     std::fs::write(dir.path().join("Modelfile"), "FROM org/nano\nSYSTEM Be brief.\n").unwrap();
+    let chat = r#"{"messages":[{"role":"user","content":"Q"},{"role":"assistant","content":"A"}]}"#;
+    std::fs::write(dir.path().join("chats.jsonl"), format!("{chat}\n")).unwrap();
     let before = hub.requests().len();
     for words in [
         &[][..],
@@ -144,6 +158,27 @@ fn nothing_else_opens_a_connection() {
         &["cp", "nano", "other"],
         &["run", "mine", "hi", "-n", "2"],
         &["verify"],
+        &["score", "org/nano", "--text", "a", "--quant", "q4"],
+        &["quantize", "org/nano", "--format", "q4", "--output", "nano.minicrit"],
+        &["critique", "Three wins, so the fourth is sure."],
+        &["data", "hard-examples", "--count", "8", "--output", "hard.jsonl"],
+        &["data", "check", "chats.jsonl"],
+        &[
+            "finetune",
+            "org/nano",
+            "--data",
+            "chats.jsonl",
+            "--output",
+            "out",
+            "--iters",
+            "1",
+            "--lr",
+            "1e-2",
+        ],
+        &["adapters", "show", "out"],
+        &["adapters", "verify", "out", "--model", "org/nano"],
+        &["fuse", "org/nano", "--adapter", "out", "--output", "fused", "--max-kl", "9"],
+        &["cache", "list"],
         &["cache", "prune"],
         &["audit", "verify"],
         &["config", "show"],
@@ -153,9 +188,36 @@ fn nothing_else_opens_a_connection() {
     ] {
         let mut command = minicrit(dir.path(), &hub, words);
         command.env("HTTPS_PROXY", proxy.endpoint());
-        succeeds(command);
+        let trace = dir.path().join("trace");
+        if let Some(mut traced) = traced(&command, &trace) {
+            traced.current_dir(dir.path());
+            succeeds(traced);
+            let calls = std::fs::read_to_string(&trace).unwrap();
+            assert!(!calls.contains("AF_INET"), "{words:?}: {calls}");
+        } else {
+            succeeds(command);
+        }
     }
     assert_eq!((hub.requests().len(), proxy.requests().len()), (before, 0));
+}
+
+/// The same command under strace, where there is one, with every try of a connection written down.
+fn traced(command: &Command, trace: &Path) -> Option<Command> {
+    let options = ["-f", "-qq", "--seccomp-bpf", "-e", "trace=connect,sendto,bind"];
+    let strace = || {
+        let mut strace = Command::new("/usr/bin/strace");
+        strace.args(options).arg("-o").arg(trace);
+        strace
+    };
+    let works = strace().arg("true").output().is_ok_and(|it| it.status.success());
+    if !works {
+        return None;
+    }
+    let mut strace = strace();
+    strace.arg("--").arg(command.get_program()).args(command.get_args()).env_clear();
+    strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    strace.stdin(Stdio::null());
+    Some(strace)
 }
 
 #[test]

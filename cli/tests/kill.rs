@@ -1,7 +1,8 @@
 //! A pull that is killed, or whose disk fails, at every system call that changes the disk: the cache
-//! never shows a wrong or half file, and the next pull completes it without fetching twice.
+//! never shows a wrong or half file, and the next pull completes it without fetching twice. So too
+//! the verbs that keep, make and remove.
 //!
-//! Needs strace, and minutes: `MINICRIT_PROOF=full cargo test --workspace --test kill -- --nocapture`.
+//! All but the last test need strace, and minutes: `MINICRIT_PROOF=full cargo test --workspace --test kill -- --nocapture`.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -158,4 +159,133 @@ fn a_failing_disk_has_a_name() {
     }
     println!("{points} points of failure");
     assert!(points > 20, "{points}");
+}
+
+/// A home with the pulled model, and one of the user's own.
+fn furnished(hub: &FakeHub) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(pull(dir.path(), hub, None).status.success());
+    std::fs::write(dir.path().join("Modelfile"), "FROM nano\nSYSTEM Be brief.\n").unwrap();
+    assert!(verb(dir.path(), &["create", "old", "-f", "Modelfile"], None).status.success());
+    dir
+}
+
+fn verb(home: &Path, words: &[&str], inject: Option<&str>) -> Output {
+    command(home, words, inject).output().unwrap()
+}
+
+/// A verb that needs no hub.
+fn command(home: &Path, words: &[&str], inject: Option<&str>) -> Command {
+    let program = assert_cmd::cargo::cargo_bin!("minicrit");
+    let mut command = match inject {
+        None => Command::new(program),
+        Some(inject) => {
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("inject={inject}"));
+            command.arg("--").arg(program);
+            command
+        }
+    };
+    command
+        .env_clear()
+        .env("MINICRIT_HOME", home.join("data"))
+        .env("HF_HOME", home.join("hf"))
+        .env("MINICRIT_THREADS", "1")
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .args(words);
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+fn rounding(model: &str) -> [&str; 7] {
+    ["score", model, "--text", "Rivers run.", "--quant", "q4", "--json"]
+}
+
+/// What must hold whatever was killed: the log is whole, the library can be listed, what is kept of
+/// rounded weights gives the answer of weights that were rounded now.
+fn assert_library_sound(home: &Path, model: &str, answer: &[u8], what: &str) {
+    for words in [&["audit", "verify"][..], &["list"], &["cache", "list"], &["doctor"]] {
+        let output = verb(home, words, None);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{what}: {words:?}: {stderr}");
+    }
+    let output = verb(home, &rounding(model), None);
+    assert!(output.status.success() && output.stdout == answer, "{what}: another answer");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("damaged"), "{what}: {stderr}");
+}
+
+#[test]
+fn every_verb_that_changes_the_library_may_be_killed() {
+    if !proof_is_wanted() {
+        return;
+    }
+    let hub = FakeHub::start(vec![model()]);
+    let fixture = minicrit_testkit::fixtures_dir().join("qwen2").display().to_string();
+    let rounding = rounding(&fixture);
+    let answer = {
+        let dir = tempfile::tempdir().unwrap();
+        verb(dir.path(), &[&rounding[..], &["--no-cache-quant"]].concat(), None).stdout
+    };
+    let mut points = 0;
+    for words in [
+        &rounding[..],
+        &["create", "mine", "-f", "Modelfile"],
+        &["cp", "old", "other"],
+        &["rm", "old", "org/model"],
+        &["cache", "prune", "--quant", "--old"],
+    ] {
+        for calls in ["write", "fsync,fdatasync", "rename,renameat,renameat2", "unlink,unlinkat"] {
+            for nth in 1.. {
+                let dir = furnished(&hub);
+                if words[0] == "cache" {
+                    assert!(verb(dir.path(), &rounding, None).status.success());
+                }
+                let what = format!("{} killed at {calls} {nth}", words[0]);
+                let inject = format!("{calls}:signal=SIGKILL:when={nth}");
+                let unharmed = verb(dir.path(), words, Some(&inject)).status.success();
+                assert_library_sound(dir.path(), &fixture, &answer, &what);
+                assert_sound(dir.path(), &what);
+                if unharmed {
+                    println!("{}: killed at {} calls of {calls}", words[0], nth - 1);
+                    points += nth - 1;
+                    break;
+                }
+            }
+        }
+    }
+    println!("{points} kill points");
+    assert!(points > 40, "{points}");
+}
+
+/// The same without strace, at a few moments: in every run of the tests.
+// The moments are spread over the run on purpose: there is no event to wait for.
+#[allow(clippy::disallowed_methods)]
+#[test]
+fn a_kill_at_any_time_leaves_the_old_or_the_new() {
+    let hub = FakeHub::start(vec![model()]);
+    let fixture = minicrit_testkit::fixtures_dir().join("qwen2").display().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let rounding = rounding(&fixture);
+    let start = std::time::Instant::now();
+    let answer = verb(dir.path(), &[&rounding[..], &["--no-cache-quant"]].concat(), None).stdout;
+    let whole = start.elapsed();
+    for moment in 1..=5 {
+        let dir = furnished(&hub);
+        let mut child = command(dir.path(), &rounding, None)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole.mul_f64(f64::from(moment) / 5.0));
+        // It may be done already: then there was nothing to kill.
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert_library_sound(dir.path(), &fixture, &answer, &format!("moment {moment}"));
+        let removed = verb(dir.path(), &["rm", "old", "org/model"], None);
+        assert!(removed.status.success(), "moment {moment}");
+    }
 }

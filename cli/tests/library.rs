@@ -208,6 +208,10 @@ fn settings_have_an_origin() {
     assert!(code == 1 && stderr.contains("error[config-invalid]"), "{stderr}");
 }
 
+/// The program itself, its threads, and the work of a few tokens.
+#[cfg(target_os = "linux")]
+const MOST_WORK: f64 = (72 << 20) as f64;
+
 /// Weights of zeros take no room on the disk, and as much memory as any others.
 #[cfg(target_os = "linux")]
 #[test]
@@ -257,8 +261,40 @@ fn the_memory_that_is_announced_is_the_memory_that_is_used() {
 
     let fit = json(minicrit(dir.path(), &hub, &["show", "./model", "--fit", "--json"]));
     let announced = fit["contexts"][0]["bytes"].as_f64().unwrap();
-    let bench =
-        ["bench", "./model", "--prompt-len", "40", "--gen-len", "8", "--reps", "1", "--json"];
-    let used = json(minicrit(dir.path(), &hub, &bench))["peak_rss_bytes"].as_f64().unwrap();
-    assert!((announced / used - 1.0).abs() < 0.15, "announced {announced}, used {used}");
+    let used = |words: &[&str]| {
+        let bench =
+            ["bench", "./model", "--prompt-len", "40", "--gen-len", "8", "--reps", "1", "--json"];
+        let about = json(minicrit(dir.path(), &hub, &[&bench[..], words].concat()));
+        about["peak_rss_bytes"].as_f64().unwrap()
+    };
+    let close = |announced: f64, used: f64, what: &str| {
+        let off = announced / used - 1.0;
+        assert!(off.abs() < 0.15, "{what}: announced {announced}, used {used}");
+    };
+    close(announced, used(&[]), "show");
+
+    // The doctor says the same of the model in the cache, and of its rounded forms.
+    let repo = dir.path().join("hf/hub/models--org--zeros");
+    let commit = "0123456789012345678901234567890123456789";
+    std::fs::create_dir_all(repo.join("refs")).unwrap();
+    std::fs::create_dir_all(repo.join("snapshots")).unwrap();
+    std::fs::write(repo.join("refs/main"), commit).unwrap();
+    std::os::unix::fs::symlink(&model, repo.join("snapshots").join(commit)).unwrap();
+    let doctor = json(minicrit(dir.path(), &hub, &["doctor", "--json"]));
+    let models = doctor["models"].as_array().unwrap();
+    let found = models.iter().find(|it| it["name"] == "org/zeros").unwrap();
+    assert_eq!(found["from"], "files");
+    for (format, words) in [("bf16", &[][..]), ("q4_0", &["--quant", "q4", "--no-cache-quant"])] {
+        close(found["bytes"][format].as_f64().unwrap(), used(words), format);
+    }
+
+    // A model that is rounded and kept takes what is kept and one tensor beside it, in the start
+    // that rounds it and in the next one.
+    let (first, second) = (used(&["--quant", "q4"]), used(&["--quant", "q4"]));
+    let kept = json(minicrit(dir.path(), &hub, &["cache", "list", "--json"]));
+    let bytes = kept["rounded"][0]["bytes"].as_f64().unwrap();
+    let tensor = (4 * vocab * hidden) as f64;
+    for peak in [first, second] {
+        assert!(peak < bytes + tensor + MOST_WORK, "{bytes} are kept, {peak} were taken");
+    }
 }

@@ -2,16 +2,21 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command as Process, Stdio},
 };
 
 use assert_cmd::Command;
 use serde_json::Value;
 
+/// Logs of these tests go to a home of their own.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-home", module_path!()))
+}
+
 fn minicrit(words: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("minicrit"));
-    command.env_clear().env("MINICRIT_THREADS", "2").args(words);
+    command.env_clear().env("MINICRIT_HOME", home()).env("MINICRIT_THREADS", "2").args(words);
     command
 }
 

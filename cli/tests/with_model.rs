@@ -7,9 +7,19 @@ use assert_cmd::Command;
 use minicrit_testkit::fixtures_dir;
 use serde_json::Value;
 
+/// Logs of these tests go to a home of their own.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-home", module_path!()))
+}
+
 fn minicrit(words: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("minicrit"));
-    command.env_clear().env("MINICRIT_THREADS", "2").env("HF_HUB_OFFLINE", "1").args(words);
+    command
+        .env_clear()
+        .env("MINICRIT_HOME", home())
+        .env("MINICRIT_THREADS", "2")
+        .env("HF_HUB_OFFLINE", "1")
+        .args(words);
     command
 }
 

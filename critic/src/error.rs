@@ -192,7 +192,11 @@ impl NamedError for Error {
             Error::EmptyRationale => Some("give the argument as TEXT, with --file, or on standard input".into()),
             Error::NoVerdict { .. } => Some("the model may not be made for this: try --prompt expert".into()),
             Error::NoTokenizer { .. } => Some("put its tokenizer.json beside the weights".into()),
-            Error::Setting { .. } | Error::File { .. } => None,
+            Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(
+                "check the spelling; minicrit data hard-examples writes cases to start with".into(),
+            ),
+            Error::File { .. } => Some("check the path and its permissions".into()),
+            Error::Setting { .. } => None,
             Error::Engine(it) => it.hint(),
         }
     }

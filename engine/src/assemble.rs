@@ -101,9 +101,16 @@ pub fn text_parts(files: &ModelFiles) -> Result<(Option<Arc<Tokenizer>>, Option<
 pub fn load(files: &ModelFiles, options: LoadOptions) -> Result<Model> {
     // A model that can't run at all is told before its tokenizer is compared with it.
     arch::spec_from_config(&files.config)?;
-    let (tokenizer, template) = text_parts(files)?;
+    // A vocabulary takes as long to read as packed weights: one thread of its own, beside those that
+    // the loader's loops run on.
+    let (parts, decoder) = std::thread::scope(|scope| {
+        let parts = scope.spawn(|| text_parts(files));
+        let decoder = load_decoder_with(files, options);
+        (parts.join(), decoder)
+    });
+    let (tokenizer, template) = parts.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     Ok(Model {
-        decoder: Arc::new(load_decoder_with(files, options)?),
+        decoder: Arc::new(decoder?),
         generation: GenerationDefaults::read(files, tokenizer.as_deref()),
         tokenizer,
         template,

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    sync::{Mutex, PoisonError},
 };
 
 use candle_core::{Device, Tensor};
-use minicrit_quant::{PackedTensor, QuantTensor, Weight};
+use minicrit_quant::{PackedTensor, QuantTensor, Weight, pool};
 
 use crate::{
     Result,
@@ -18,10 +19,13 @@ use crate::{
     cache::ModelId,
     export::ExportError,
     importance::Importance,
-    model::{Attention, Decoder, Embedding, Ffn, Gated, Layer, Linear, ModelError, Moe, RmsNorm},
+    model::{
+        Attention, Decoder, Embedding, Ffn, Gated, Layer, Linear, ModelError, Moe, Products,
+        RmsNorm,
+    },
     ops::attend::AttendSpec,
     recipe::{self, Mix, Place, Recipe},
-    source::{ModelFiles, StoredPacked, StoredTensor},
+    source::{ModelFiles, SourceError, StoredPacked, StoredTensor},
     spec::{FfnSpec, ModelSpec, RopeScaling},
 };
 
@@ -74,7 +78,46 @@ fn files_decoder(files: &ModelFiles, rounding: Option<Rounding<'_>>) -> Result<D
     }
     let spec = checked_spec(files)?;
     let names = arch::names(&spec);
-    Loader { source: Source::Files(files), rounding }.decoder(spec, &names)
+    let packed = packed_tensors(files)?;
+    Loader { source: Source::Files(files), packed, rounding }.decoder(spec, &names)
+}
+
+/// All packed matrices of the files, several at a time, each checked against its hash.
+fn packed_tensors(files: &ModelFiles) -> Result<BTreeMap<String, PackedTensor>> {
+    let all: Vec<(&String, &StoredPacked)> = files.packed.iter().collect();
+    let loaded = Mutex::new((BTreeMap::new(), BTreeMap::new()));
+    pool::for_each(all.len(), true, |at| {
+        let (key, stored) = all[at];
+        let outcome = packed_tensor(files, key, stored);
+        stored.bytes.forget_pages();
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(it) => drop(loaded.0.insert(key.clone(), it)),
+            Err(error) => drop(loaded.1.insert(key.clone(), error)),
+        }
+    });
+    let (tensors, mut errors) = loaded.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match errors.pop_first() {
+        None => Ok(tensors),
+        Some((_, error)) => Err(error),
+    }
+}
+
+fn packed_tensor(files: &ModelFiles, key: &str, stored: &StoredPacked) -> Result<PackedTensor> {
+    let StoredPacked { header, bytes, hash } = stored;
+    let tensor = PackedTensor::from_bytes(header, bytes)
+        .map_err(|source| ExportError::Tensor { tensor: key.to_owned(), source })?;
+    // Of the copy, so that a file that changes under us can't differ from what was checked.
+    let differs = |it: &String| *it != blake3::hash(tensor.bytes()).to_hex().as_str();
+    if hash.as_ref().is_some_and(differs) {
+        let problem = format!("`{key}` is damaged: the hash differs");
+        return Err(SourceError::BadPacked {
+            file: files.origin.clone(),
+            problems: problem.into(),
+        }
+        .into());
+    }
+    Ok(tensor)
 }
 
 /// A decoder of float32 tensors that may be trained, by the names and whole shapes that
@@ -82,7 +125,11 @@ fn files_decoder(files: &ModelFiles, rounding: Option<Rounding<'_>>) -> Result<D
 ///
 /// # Errors
 /// [`ModelError::Weights`] with every tensor that is missing or misshapen.
-pub fn learned_decoder(spec: ModelSpec, tensors: &BTreeMap<String, Tensor>) -> Result<Decoder> {
+pub fn learned_decoder(
+    spec: ModelSpec,
+    tensors: &BTreeMap<String, Tensor>,
+    products: Products,
+) -> Result<Decoder> {
     let names = arch::names(&spec);
     let problems: Vec<String> = names
         .expected()
@@ -96,7 +143,8 @@ pub fn learned_decoder(spec: ModelSpec, tensors: &BTreeMap<String, Tensor>) -> R
     if !problems.is_empty() {
         return Err(ModelError::Weights { problems }.into());
     }
-    Loader { source: Source::Learned(tensors), rounding: None }.decoder(spec, &names)
+    let source = Source::Learned(tensors, products);
+    Loader { source, packed: BTreeMap::new(), rounding: None }.decoder(spec, &names)
 }
 
 /// The description of `files`, whose weights fit it. Divisors of a rope that the weights hold are
@@ -206,7 +254,7 @@ enum Source<'a> {
     /// Files, whose bytes are used where they lie.
     Files(&'a ModelFiles),
     /// Tensors that may be trained.
-    Learned(&'a BTreeMap<String, Tensor>),
+    Learned(&'a BTreeMap<String, Tensor>, Products),
 }
 
 /// What matrices are brought into.
@@ -218,6 +266,8 @@ struct Rounding<'a> {
 
 struct Loader<'a> {
     source: Source<'a>,
+    /// Matrices that are packed in the files, by [`Part::key`].
+    packed: BTreeMap<String, PackedTensor>,
     rounding: Option<Rounding<'a>>,
 }
 
@@ -238,7 +288,7 @@ impl Loader<'_> {
         let (embed, head) = match self.learned(&names.embed)? {
             Some(embed) => {
                 let head = self.learned(head_part)?.ok_or_else(|| missing(&head_part.name))?;
-                (Embedding::learned(embed), Linear::learned(head_site, head, None))
+                (Embedding::learned(embed), Linear::learned(head_site, head, None, self.products()))
             }
             None => {
                 let embed = self.weight(&spec, Place::Embedding, &names.embed)?;
@@ -262,13 +312,20 @@ impl Loader<'_> {
     fn stored(&self, name: &str) -> Result<&StoredTensor> {
         match self.source {
             Source::Files(files) => files.tensors.get(name).ok_or_else(|| missing(name)),
-            Source::Learned(_) => Err(missing(name)),
+            Source::Learned(..) => Err(missing(name)),
+        }
+    }
+
+    fn products(&self) -> Products {
+        match self.source {
+            Source::Learned(_, products) => products,
+            Source::Files(_) => Products::Float32,
         }
     }
 
     /// The rows of a part as a tensor that may be trained, where weights are such.
     fn learned(&self, part: &Part) -> Result<Option<Tensor>> {
-        let Source::Learned(tensors) = self.source else { return Ok(None) };
+        let Source::Learned(tensors, _) = self.source else { return Ok(None) };
         let whole = tensors.get(&part.name).ok_or_else(|| missing(&part.name))?;
         Ok(Some(whole.narrow(0, part.rows.start, part.rows.len())?))
     }
@@ -282,12 +339,8 @@ impl Loader<'_> {
 
     /// A matrix, packed in the file or rounded where that was asked for.
     fn weight(&self, spec: &ModelSpec, place: Place, part: &Part) -> Result<Weight> {
-        if let Source::Files(files) = self.source
-            && let Some(StoredPacked { header, bytes }) = files.packed.get(&part.key())
-        {
-            let packed = PackedTensor::from_bytes(header, bytes)
-                .map_err(|source| ExportError::Tensor { tensor: part.key(), source })?;
-            return Ok(packed.into());
+        if let Some(packed) = self.packed.get(&part.key()) {
+            return Ok(packed.clone().into());
         }
         let stored = self.matrix(part)?;
         let Some(Rounding { recipe, importance }) = self.rounding else {
@@ -295,7 +348,10 @@ impl Loader<'_> {
         };
         let format = recipe.format(spec, place, stored.cols());
         let named = |source| ExportError::Tensor { tensor: part.name.clone(), source };
-        Ok(match format.quantize(&stored, importance.of(place)).map_err(named)? {
+        let weight = format.quantize(&stored, importance.of(place)).map_err(named)?;
+        // What was read of the source need not stay in memory beside what was made of it.
+        stored.shared_bytes().forget_pages();
+        Ok(match weight {
             Weight::Stored(it) => Weight::resident(it).map_err(named)?,
             other => other,
         })
@@ -317,7 +373,7 @@ impl Loader<'_> {
     fn linear(&self, spec: &ModelSpec, site: Option<Site>, names: &LinearNames) -> Result<Linear> {
         let bias = names.bias.as_ref().map(|it| self.vector(it)).transpose()?;
         if let Some(weight_oi) = self.learned(&names.weight)? {
-            return Ok(Linear::learned(site, weight_oi, bias));
+            return Ok(Linear::learned(site, weight_oi, bias, self.products()));
         }
         // A router is tiny, and a rounding there sends a token to another expert.
         let weight = match site {

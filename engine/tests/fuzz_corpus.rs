@@ -99,3 +99,18 @@ fn config() {
 fn registry() {
     check("registry", bodies::registry);
 }
+
+#[test]
+fn packed_file() {
+    check("packed_file", bodies::packed_file);
+}
+
+#[test]
+fn blocks() {
+    check("blocks", bodies::blocks);
+}
+
+#[test]
+fn packed_tensor() {
+    check("packed_tensor", bodies::packed_tensor);
+}

@@ -6,6 +6,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use minicrit_engine::{
     ops::{
+        add,
         attend::{self, AttendSpec},
         rms_norm,
         rope::RopeTable,
@@ -121,8 +122,40 @@ fn rms_norm_gradients() {
 }
 
 #[test]
+fn add_gradients() {
+    let fast = |x: &[Tensor]| add::add(x[0].clone(), &x[1]);
+    let reference = |x: &[Tensor]| add::reference(&x[0], &x[1]);
+    check("add", &[&[4, 19], &[4, 19]], &reference, &fast);
+    check("add of a bias", &[&[4, 19], &[19]], &reference, &fast);
+}
+
+/// Without gradients sums, rotations and activations take the place of their input.
+#[test]
+fn in_place_is_the_same() {
+    let tensor = |shape: &[usize], seed| var(shape, DType::F32, seed).as_detached_tensor();
+    let bits = |x: &Tensor| -> Vec<u32> {
+        x.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|it| it.to_bits()).collect()
+    };
+    let rows = Rows::of_one(3, 5);
+    let table =
+        RopeTable::new(&RopeSpec { dim: 8, theta: 100.0, scaling: RopeScaling::None }, &rows);
+    for x in [tensor(&[5, 16], 2), tensor(&[16], 3)] {
+        let got = add::add(tensor(&[5, 16], 1), &x).unwrap();
+        assert_eq!(bits(&got), bits(&add::reference(&tensor(&[5, 16], 1), &x).unwrap()));
+    }
+    let tracked = |seed| var(&[5, 16], DType::F32, seed).as_tensor().clone();
+    let want = swiglu::swiglu(tracked(1), &tracked(2)).unwrap();
+    let got = swiglu::swiglu(tensor(&[5, 16], 1), &tensor(&[5, 16], 2)).unwrap();
+    assert_eq!(bits(&got), bits(&want));
+    let want = table.rotate(tracked(1), 8).unwrap();
+    assert_eq!(bits(&table.rotate(tensor(&[5, 16], 1), 8).unwrap()), bits(&want));
+    assert!(add::add(tensor(&[5, 16], 1), &tensor(&[5, 15], 1)).is_err());
+    assert!(swiglu::swiglu(tensor(&[5, 16], 1), &tensor(&[4, 16], 1)).is_err());
+}
+
+#[test]
 fn swiglu_gradients() {
-    let fast = |x: &[Tensor]| swiglu::swiglu(&x[0], &x[1]);
+    let fast = |x: &[Tensor]| swiglu::swiglu(x[0].clone(), &x[1]);
     let reference = |x: &[Tensor]| swiglu::reference(&x[0], &x[1]);
     check("swiglu", &[&[4, 19], &[4, 19]], &reference, &fast);
 }
@@ -134,7 +167,7 @@ fn rope_gradients() {
     for dim in [8, 6] {
         let spec = RopeSpec { dim, theta: 100.0, scaling: RopeScaling::None };
         let table = RopeTable::new(&spec, &rows);
-        let fast = |x: &[Tensor]| table.rotate(&x[0], 8);
+        let fast = |x: &[Tensor]| table.rotate(x[0].clone(), 8);
         let reference = |x: &[Tensor]| table.reference(&x[0], 8);
         check("rope", &[&[6, 16]], &reference, &fast);
     }

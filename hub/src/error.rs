@@ -19,6 +19,8 @@ pub enum Error {
     Offline { what: String },
     #[error("can't reach {host}: {problem}")]
     Unreachable { host: String, problem: String },
+    #[error("{host} does not prove who it is: {problem}")]
+    BadCertificate { host: String, problem: String },
     #[error("{host} sends too slowly: fewer than {bytes} bytes in {seconds} s")]
     Stalled { host: String, bytes: u64, seconds: u64 },
     #[error("`{repo}` is gated: {}", gated_why(*with_token))]
@@ -59,6 +61,9 @@ pub enum Error {
     State { path: PathBuf, problem: String },
     #[error("a bad setting: {problem}")]
     BadSetting { problem: String },
+    /// A model can't be rounded; the engine says why.
+    #[error(transparent)]
+    Model(Box<minicrit_engine::Error>),
     /// Another file of the same pull failed; its error is the one to show.
     #[error("stopped")]
     Stopped,
@@ -93,6 +98,7 @@ impl NamedError for Error {
             Self::UnsafeName { .. } => "unsafe-name",
             Self::Offline { .. } => "offline",
             Self::Unreachable { .. } => "unreachable",
+            Self::BadCertificate { .. } => "bad-certificate",
             Self::Stalled { .. } => "too-slow",
             Self::Gated { .. } => "gated",
             Self::BadToken { .. } => "bad-token",
@@ -116,6 +122,7 @@ impl NamedError for Error {
             Self::BadDefinition { .. } => "definition",
             Self::State { .. } => "state",
             Self::BadSetting { .. } => "bad-setting",
+            Self::Model(error) => error.name(),
             Self::Stopped => "stopped",
         }
     }
@@ -132,6 +139,11 @@ impl NamedError for Error {
             ),
             Self::Unreachable { .. } => {
                 "check the connection and HTTPS_PROXY; what is fetched already is kept: try again"
+                    .to_owned()
+            }
+            Self::BadCertificate { .. } => {
+                "check the machine's clock; a proxy that reads along has an authority of its own: \
+                 REQUESTS_CA_BUNDLE=its.pem"
                     .to_owned()
             }
             Self::Stalled { .. } | Self::Server { .. } => {
@@ -198,6 +210,7 @@ impl NamedError for Error {
             Self::State { .. } => {
                 "move the file away: models stay, only counts and dates begin anew".to_owned()
             }
+            Self::Model(error) => return error.hint(),
             Self::BadSetting { .. } | Self::Stopped => return None,
         })
     }

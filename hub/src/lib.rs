@@ -2,7 +2,8 @@
 //!
 //! Top to bottom: a [`reference::Reference`] names a repository; [`cache`] says where its files lie
 //! on this machine (in the layout of Python's huggingface_hub); [`pull()`] brings what is missing.
-//! [`created`] keeps models of one's own, [`state`] what files can't say, [`audit`] what was done.
+//! [`kept`] holds rounded models for the next start, [`created`] models of one's own, [`state`] what
+//! files can't say, [`audit`] what was done.
 //! Everything that a server says is untrusted: names pass [`name::SafeName`], bytes pass a digest.
 //!
 //! This crate prints nothing and reads no environment: [`settings::HubSettings`] says it all. Only
@@ -13,6 +14,7 @@ pub mod audit;
 pub mod cache;
 pub mod created;
 mod error;
+pub mod kept;
 pub mod modelfile;
 pub mod name;
 pub mod pull;

@@ -75,6 +75,14 @@ def with_peft(arch, folder):
     return PeftModel.from_pretrained(base_model(arch), folder).eval()
 
 
+def here(arch, case):
+    """The committed fixtures hold fewer adapters than the scripts that made them can make."""
+    found = (fixtures / arch / "adapters" / case / "adapter_config.json").is_file()
+    if not found:
+        print(f"skipped: no {arch}/adapters/{case}")
+    return found
+
+
 def merges(arch):
     ids, ids_file = ids_of(arch)
     adapters = fixtures / arch / "adapters"
@@ -158,12 +166,16 @@ def trains(arch):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for arch in ["qwen2", "llama"]:
-        merges(arch)
+        if here(arch, "basic") and here(arch, "rslora"):
+            merges(arch)
         for case in ["basic", "rslora", "dora", "patterns", "saved_head", "embed"]:
-            fuses(arch, case)
+            if here(arch, case):
+                fuses(arch, case)
         for case in ["basic", "rslora", "subset", "patterns"]:
-            exports(arch, case)
-    exports("mistral", "basic")
+            if here(arch, case):
+                exports(arch, case)
+    if here("mistral", "basic"):
+        exports("mistral", "basic")
     if "finetune" in run("--help"):
         trains("llama")
     else:

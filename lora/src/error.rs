@@ -109,6 +109,14 @@ pub enum LoraError {
         /// Why.
         what: String,
     },
+    /// A folder holds more than an adapter.
+    #[error("`{}` holds more than an adapter: {}", path.display(), few(names))]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// What is not an adapter's.
+        names: Vec<String>,
+    },
     /// A result whose place is taken.
     #[error("there is something of this name already: `{}`", path.display())]
     Exists {
@@ -149,6 +157,15 @@ impl LoraError {
     }
 }
 
+/// The first names of a list, and how many there are beyond them.
+fn few(names: &[String]) -> String {
+    let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0..=5 => shown,
+        all => format!("{shown} and {} more", all - 5),
+    }
+}
+
 impl From<minicrit_engine::source::SourceError> for LoraError {
     fn from(error: minicrit_engine::source::SourceError) -> Self {
         Self::Engine(error.into())
@@ -183,6 +200,7 @@ impl NamedError for LoraError {
             LoraError::Export { .. } => "bad-export",
             LoraError::Fuse { .. } => "bad-fuse",
             LoraError::Exists { .. } => "file-exists",
+            LoraError::Foreign { .. } => "foreign-files",
             LoraError::Engine(it) => it.name(),
             LoraError::Quant(_) => "weights",
             LoraError::Tensor(_) => "tensor",
@@ -219,6 +237,16 @@ impl NamedError for LoraError {
             }
             LoraError::Export { .. } => "fuse the adapter into its base: minicrit fuse",
             LoraError::Exists { .. } => "pass another --output, or remove what is there",
+            LoraError::Foreign { .. } => {
+                "move those files away first, or remove the folder yourself"
+            }
+            LoraError::File { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => "check the spelling of the path",
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    "free some space; a run with checkpoints goes on with --resume"
+                }
+                _ => "check the path and its permissions",
+            },
             LoraError::Engine(it) => return it.hint(),
             _ => return None,
         };

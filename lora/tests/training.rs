@@ -17,7 +17,9 @@ use minicrit_lora::{
     optimizer::AdamW,
     peft,
     schedule::{Decay, Schedule},
-    trainer::{Learner, Method, Order, ReferenceLogProbs, Trainer, TrainingData, TrainingSettings},
+    trainer::{
+        Compute, Learner, Method, Order, ReferenceLogProbs, Trainer, TrainingData, TrainingSettings,
+    },
 };
 use minicrit_quant::QuantTensor;
 use minicrit_testkit::{
@@ -111,7 +113,7 @@ fn learner(case: &str, files: &ModelFiles) -> Learner {
             (name.clone(), tensor.unwrap())
         };
         let tensors = files.tensors.iter().map(tensor).collect();
-        return Learner::full(spec, &tensors).unwrap();
+        return Learner::full(spec, &tensors, Compute::Float32).unwrap();
     }
     let decoder = Arc::new(load_decoder(files).unwrap());
     let lora = peft::open(&dir().join(case).join("adapter_init"), &decoder).unwrap();

@@ -78,7 +78,7 @@ impl Bytes {
 
     /// Gives the memory of whole mapped pages back to the system; they are read again when they are
     /// next asked for.
-    pub(crate) fn forget_pages(&self) {
+    pub fn forget_pages(&self) {
         #[cfg(unix)]
         if let Storage::Mapped(map) = &*self.storage {
             // Pages that are shared with neighbours stay.
@@ -122,5 +122,26 @@ impl std::ops::Deref for Bytes {
 impl std::fmt::Debug for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Bytes({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgotten_pages_are_read_again() {
+        let dir = std::env::temp_dir().join(format!("minicrit-bytes-{}", std::process::id()));
+        let content: Vec<u8> = (0..400_000).map(|it| (it % 251) as u8).collect();
+        std::fs::write(&dir, &content).unwrap();
+        let bytes = Bytes::map_file(&dir).unwrap();
+        for range in [0..400_000, 5..300_001, 399_999..400_000, 70_000..70_000] {
+            let part = bytes.slice(range.clone()).unwrap();
+            part.forget_pages();
+            assert!(part[..] == content[range]);
+        }
+        Bytes::from(content).forget_pages();
+        std::fs::remove_file(&dir).unwrap();
     }
 }

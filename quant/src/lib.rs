@@ -14,6 +14,7 @@
 //! # Ok::<(), minicrit_quant::Error>(())
 //! ```
 
+mod allocator;
 mod amx;
 mod blocks;
 mod bytes;
@@ -28,10 +29,12 @@ mod op;
 mod packed;
 pub mod pool;
 pub mod roofline;
+mod rounded_op;
 mod tensor;
 mod weight;
 mod weight_format;
 
+pub use allocator::keep_freed_memory;
 pub use blocks::dequantize_blocks;
 pub use bytes::Bytes;
 pub use dense_op::{dense_matmul, dense_reference};
@@ -40,6 +43,7 @@ pub use format::Format;
 pub use interleaved::InterleavedTensor;
 pub use op::QuantMatmul;
 pub use packed::{PackedHeader, PackedKind, PackedLevel, PackedTensor};
+pub use rounded_op::rounded_matmul;
 pub use tensor::QuantTensor;
 pub use weight::Weight;
 pub use weight_format::WeightFormat;

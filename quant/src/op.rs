@@ -71,8 +71,7 @@ impl CustomOp1 for QuantMatmul {
             bail!("quant-matmul: rows of {:?} do not fit {} inputs", dims, self.weight.cols());
         };
         *last = self.weight.rows();
-        let mut y = vec![0.0; dims.iter().product()];
-        self.weight.matmul_into(&x[start..end], &mut y);
+        let y = self.weight.matmul(&x[start..end]);
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 

@@ -6,6 +6,7 @@ use crate::{
     Bytes, Error, Format, Result,
     blocks::dequantize_blocks,
     kernels::{self, Level},
+    pool,
 };
 
 /// An immutable `[rows, cols]` matrix in one [`Format`]; rows are outputs, columns are inputs.
@@ -128,8 +129,15 @@ impl QuantTensor {
     /// [`QuantTensor::matmul_into`] with the kernels of `level` (or of the best level that the
     /// processor has, where that is lower). All levels give the same bits.
     pub fn matmul_at(&self, level: Level, x: &[f32], y: &mut [f32]) {
-        let matrix =
-            kernels::Matrix { format: self.format, n: self.rows, k: self.cols, bytes: &self.bytes };
-        kernels::matmul(level, matrix, x, y);
+        kernels::matmul(level, self.matrix(), x, y);
+    }
+
+    /// [`QuantTensor::matmul_into`] into elements that need not be initialised.
+    pub(crate) fn matmul_to(&self, x: &[f32], y: &pool::Shared<f32>) {
+        kernels::matmul_to(Level::detected(), self.matrix(), x, y);
+    }
+
+    fn matrix(&self) -> kernels::Matrix<'_> {
+        kernels::Matrix { format: self.format, n: self.rows, k: self.cols, bytes: &self.bytes }
     }
 }

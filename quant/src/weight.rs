@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::{InterleavedTensor, PackedTensor, QuantTensor, Result};
+use crate::{
+    InterleavedTensor, PackedTensor, QuantTensor, Result, packed::multiply_all, pool::Shared,
+};
 
 /// A weight matrix in its stored format, or packed by this crate.
 #[derive(Debug, Clone)]
@@ -68,6 +70,48 @@ impl Weight {
             Weight::Packed(it) => it.matmul_into(x, y),
             Weight::Interleaved(it) => it.matmul_into(x, y),
         }
+    }
+
+    /// `x · wᵀ`, as [`Weight::matmul_into`] computes it, in a new buffer.
+    ///
+    /// # Panics
+    /// Where the lengths do not fit: a caller's mistake, not a user's.
+    pub fn matmul(&self, x: &[f32]) -> Vec<f32> {
+        let [y] = Self::matmul_all([self], x);
+        y
+    }
+
+    /// Products of several matrices with one input `[m, cols]`, each `[m, rows]`. Packed matrices
+    /// share the rounded input and their threads; every bit is that of [`Weight::matmul_into`].
+    ///
+    /// # Panics
+    /// Where the lengths do not fit: a caller's mistake, not a user's.
+    pub fn matmul_all<const N: usize>(weights: [&Weight; N], x: &[f32]) -> [Vec<f32>; N] {
+        let mut outputs = [const { Vec::new() }; N];
+        let mut rooms = outputs.iter_mut().zip(weights).map(|(output, weight)| {
+            let cols = weight.cols();
+            assert!(cols > 0 && x.len().is_multiple_of(cols), "input length");
+            Shared::room(output, x.len() / cols * weight.rows())
+        });
+        let rooms: [Shared<f32>; N] =
+            std::array::from_fn(|_| rooms.next().expect("invariant: one room for each weight"));
+        let mut packed = Vec::with_capacity(N);
+        for (weight, room) in weights.into_iter().zip(&rooms) {
+            match weight {
+                Weight::Stored(it) => it.matmul_to(x, room),
+                Weight::Packed(it) => packed.push(it.product(room)),
+                Weight::Interleaved(it) => it.matmul_to(x, room),
+            }
+        }
+        if !packed.is_empty() {
+            multiply_all(&packed, x);
+        }
+        let lens = rooms.map(|it| it.len());
+        for (output, len) in outputs.iter_mut().zip(lens) {
+            // SAFETY: there is room for so many, and the products have written each of them.
+            unsafe { output.set_len(len) };
+        }
+        outputs
     }
 
     /// Row `row` as float32, into `out` of `cols` values.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Format, PackedKind, PackedTensor, QuantTensor, Result, Weight};
+use crate::{Format, PackedHeader, PackedKind, PackedTensor, QuantTensor, Result, Weight};
 
 /// A form to quantize weights to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +30,15 @@ impl WeightFormat {
         match self {
             WeightFormat::Packed(kind) => kind.name(),
             WeightFormat::Stored(format) => format.name(),
+        }
+    }
+
+    /// Bytes of a matrix in this form, or `None` where there can be no such matrix; of packed kinds
+    /// with their longest group.
+    pub fn byte_len(self, rows: usize, cols: usize) -> Option<usize> {
+        match self {
+            WeightFormat::Packed(kind) => PackedHeader::usual_byte_len(kind, rows, cols),
+            WeightFormat::Stored(format) => format.row_bytes(cols)?.checked_mul(rows),
         }
     }
 

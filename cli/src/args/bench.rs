@@ -8,6 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   minicrit bench                                   the built-in model
   minicrit bench ./model --prompt-len 512 --gen-len 64 --reps 5
+  minicrit bench ./model --quant q4 --rows 2,4,8   what verifying drafts costs
   minicrit bench ./model --depth 4096 --threads 2 --json";
 
 /// Arguments of `bench`.
@@ -28,6 +29,10 @@ pub struct BenchArgs {
     /// Tokens in the context before the measured prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub depth: u32,
+
+    /// Compare the cost of so many rows in one step with that of one, as speculation verifies them
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub rows: Vec<u32>,
 
     /// Repetitions
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -1,8 +1,17 @@
 //! Flags of every command that computes.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::PullWhen;
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CacheWidth {
+    // Documentation here would turn every help page into its long form.
+    F32,
+    F16,
+    Bf16,
+}
 
 /// How to load and drive a model.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +33,15 @@ pub struct ComputeArgs {
     /// faster and a little less exact
     #[arg(long, value_name = "FORMAT", default_value = "none")]
     pub quant: String,
+
+    /// How keys and values are kept: f16 and bf16 take half the memory and are a little less exact
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub cache_type: CacheWidth,
+
+    /// Do not keep the weights of --quant q8 or q4 for the next start (also: cache_quant = false in
+    /// config.toml)
+    #[arg(long)]
+    pub no_cache_quant: bool,
 
     /// Fetch a model that is not on this machine? [default: missing for run, never elsewhere]
     #[arg(long, value_name = "WHEN")]

@@ -2,18 +2,34 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+use super::{ComputeArgs, critique::CriticArgs};
 
 const HARD_EXAMPLES: &str = "\
 Examples:
   minicrit data hard-examples --count 10000 --output train.jsonl
   minicrit data hard-examples --kinds subtle-flaw,mixed-signals --domains cyber --count 50
   minicrit data hard-examples --from cases.jsonl --count 500 --output more.jsonl
+  minicrit data hard-examples --count 500 --model ./big-model --output rephrased.jsonl
 
 Kinds: subtle-flaw, sophisticated-valid, mixed-signals, cognitive-bias, overconfident-wrong, uncertain-correct.
 Domains: trading, defense, cyber, medical, general.
+With --model the model says each rationale in its own words; where a check is not sure that the label
+is still true, the item stays as it was made. A run that was stopped goes on where it was.
 The same seed gives the same items. With all kinds, half are valid and half flawed. Each line serves
 `eval` and, by its `messages`, `finetune`.";
+
+/// Patterns of argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PatternsArg {
+    /// Those of every field
+    Common,
+    /// Those of the item's own field
+    Domain,
+    /// Both, in equal parts
+    All,
+}
 
 /// Arguments of `data hard-examples`.
 #[derive(Debug, Args)]
@@ -39,13 +55,40 @@ pub struct HardExamplesArgs {
     #[arg(long)]
     pub held_out: bool,
 
+    /// Make items from clauses and words that neither training nor held-out items use: for
+    /// calibration and the choice of settings
+    #[arg(long, conflicts_with = "held_out")]
+    pub tuning: bool,
+
+    /// Patterns of argument; general has none of its own and takes the common ones
+    #[arg(long, value_enum, default_value = "common")]
+    pub patterns: PatternsArg,
+
+    /// Share of training items whose words are invented, so that a model learns to judge by form
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub invented: f64,
+
+    /// Let the answers in `messages` end after verdict and flaw
+    #[arg(long)]
+    pub short: bool,
+
     /// Make variants of the cases in this file instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kinds", "domains", "held_out"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kinds", "domains", "held_out", "tuning", "patterns", "invented", "short"])]
     pub from: Option<PathBuf>,
 
     /// Where they go [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Temperature of rephrasing, with --model
+    #[arg(long, value_name = "X", default_value_t = 0.7)]
+    pub temperature: f64,
+
+    #[command(flatten)]
+    pub critic: CriticArgs,
+
+    #[command(flatten)]
+    pub compute: ComputeArgs,
 }
 
 /// Arguments of `data flaws`.

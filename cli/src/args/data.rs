@@ -31,7 +31,7 @@ pub enum DataCommand {
     /// Find every problem in training data: syntax, roles, duplicates, leaks, lengths
     Check(DataCheckArgs),
     /// Generate labelled rationales on which critics go wrong
-    HardExamples(HardExamplesArgs),
+    HardExamples(Box<HardExamplesArgs>),
     /// Make preference pairs of a model's critiques
     PreferencePairs(Box<PairsArgs>),
     /// Let a model improve its critiques by principles

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::PullWhen;
+
 const EXAMPLES: &str = "\
 Examples:
   minicrit finetune ./Qwen2.5-0.5B-Instruct --data chats.jsonl --output my-adapter
   minicrit finetune ./model --data pairs.jsonl --output tuned --method dpo --init-adapter my-adapter
   minicrit finetune ./model --data chats.jsonl --output my-adapter --dry-run
+  minicrit finetune ./model --data cases.jsonl --output better --method rsf --init-adapter my-adapter
   minicrit finetune ./model --data chats.jsonl --output my-adapter --resume
   minicrit run ./model --adapter my-adapter";
 
@@ -25,6 +28,9 @@ pub enum MethodArg {
     Kto,
     /// Preferred answers over rejected ones by mean log-probability, without a reference
     Simpo,
+    /// The model's own best critiques are imitated: several for each case, of which the scorer keeps
+    /// some (rejection sampling); the data are cases
+    Rsf,
 }
 
 /// DPO's loss.
@@ -136,6 +142,10 @@ pub struct FinetuneArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Fetch a model that is not on this machine? [default: missing]
+    #[arg(long, value_name = "WHEN")]
+    pub pull: Option<PullWhen>,
+
     /// Threads, at most 512 [default: the cores this process may use] [env: MINICRIT_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
@@ -148,6 +158,9 @@ pub struct FinetuneArgs {
 
     #[command(flatten)]
     pub preference: PreferenceArgs,
+
+    #[command(flatten)]
+    pub rejection: RejectionArgs,
 
     #[command(flatten)]
     pub course: CourseArgs,
@@ -276,6 +289,23 @@ pub struct PreferenceArgs {
     pub gamma: f64,
 }
 
+/// What rejection sampling needs beside that.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rejection sampling")]
+pub struct RejectionArgs {
+    /// Critiques that are drawn for each case
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub samples: u32,
+
+    /// Temperature at which they are drawn
+    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    pub sample_temperature: f64,
+
+    /// Who scores them: `rules`, or a program that gets {"case": ..., "text": ...} and prints a number
+    #[arg(long, value_name = "rules|PROGRAM", default_value = "rules")]
+    pub scorer: String,
+}
+
 /// When what happens.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Checkpoints and evaluation")]
@@ -284,9 +314,10 @@ pub struct CourseArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: Option<u64>,
 
-    /// Checkpoints that are kept
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
-    pub keep: u32,
+    /// Checkpoints that are kept [default: 2]; with --method rsf, the share of the drawn critiques
+    /// that is kept, best first [default: 0.25]
+    #[arg(long, value_name = "N|SHARE")]
+    pub keep: Option<f64>,
 
     /// Go on from the newest checkpoint in --output
     #[arg(long)]

@@ -66,7 +66,9 @@ pub struct VerifyArgs {
 
 /// Arguments of `cache`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  minicrit cache prune --dry-run\n  minicrit cache prune --old")]
+#[command(
+    after_help = "Examples:\n  minicrit cache list\n  minicrit cache prune --dry-run\n  minicrit cache prune --old --quant"
+)]
 pub struct CacheArgs {
     #[command(subcommand)]
     pub command: CacheCommand,
@@ -75,8 +77,20 @@ pub struct CacheArgs {
 /// Commands of `cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Remove parts of pulls that ended early, and files that no model has
+    /// List the pulled models and the rounded weights that are kept, with their sizes
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Remove parts of pulls that ended early, files that no model has, and rounded weights whose
+    /// model is gone or has changed
     Prune {
+        /// Also all other rounded weights, which --quant then makes again
+        #[arg(long)]
+        quant: bool,
+
         /// Also commits that no branch or tag has any more
         #[arg(long)]
         old: bool,

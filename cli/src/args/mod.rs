@@ -23,16 +23,16 @@ pub use adapters::{
     PromoteArgs, RollbackArgs,
 };
 pub use bench::BenchArgs;
-pub use compute::ComputeArgs;
+pub use compute::{CacheWidth, ComputeArgs};
 pub use critic_data::{
-    DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
+    DedupArgs, FlawsArgs, HardExamplesArgs, PatternsArg, ScoreTextArgs, SplitArgs, StatsArgs,
 };
 pub use critique::{CriticArgs, CritiqueArgs};
 pub use data::{DataArgs, DataCheckArgs, DataCommand};
 pub use eval::{EvalArgs, ThresholdArgs};
 pub use finetune::{
     AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
-    PreferenceArgs, SchedulerArg, Switch,
+    PreferenceArgs, RejectionArgs, SchedulerArg, Switch,
 };
 pub use library::{
     AuditArgs, AuditCommand, CacheArgs, CacheCommand, ConfigArgs, ConfigCommand, CopyArgs,

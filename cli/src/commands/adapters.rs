@@ -19,6 +19,7 @@ use crate::{
     data_folder,
     env::Environment,
     errors::{self, Failure},
+    journal,
     model::ModelRef,
     printer,
 };
@@ -46,7 +47,7 @@ pub fn adapters(
         AdaptersCommand::Export { adapter, model, output } => {
             export(&folder(&adapter), &ModelRef::parse(&model, catalog)?, &output)
         }
-        AdaptersCommand::Rm { adapter, yes } => remove(&folder(&adapter), yes),
+        AdaptersCommand::Rm { adapter, yes } => remove(&folder(&adapter), yes, environment),
         AdaptersCommand::Promote(_)
         | AdaptersCommand::History(_)
         | AdaptersCommand::Rollback(_) => {
@@ -63,7 +64,9 @@ fn list(
     let folder = match folder {
         Some(folder) if !folder.is_dir() => {
             let message = format!("no such folder: `{}`", folder.display());
-            return Err(Failure::not_found("file-not-found", message).into());
+            return Err(Failure::not_found("file-not-found", message)
+                .hint("minicrit adapters list shows those in minicrit's data folder")
+                .into());
         }
         Some(folder) => folder,
         None => data_folder::adapters(environment)?,
@@ -223,6 +226,17 @@ fn merge(args: MergeArgs, environment: &Environment) -> anyhow::Result<Status> {
         }
         Ok(())
     })?;
+    let hashes: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let AdapterRef { dir, .. } = AdapterRef::parse(name)?.found(environment);
+            hash_of(&dir.join("adapter_model.safetensors"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let fields = json!({
+        "adapters": hashes, "hash": hash_of(&output.join("adapter_model.safetensors"))?,
+    });
+    journal::note_if_failed(journal::record(environment, "merge", fields));
     printer::note(&format!(
         "{} adapters, {} modules, rank {}",
         parts.len(),
@@ -247,9 +261,19 @@ fn export(folder: &Path, model: &ModelRef, output: &Path) -> anyhow::Result<Stat
     Ok(Status::Done)
 }
 
-fn remove(folder: &Path, yes: bool) -> anyhow::Result<Status> {
-    // What is no adapter is told before anybody is asked.
+/// BLAKE3 hash of a file, in hexadecimal.
+fn hash_of(path: &Path) -> anyhow::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let failed = |error| errors::file("read", path, &error);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn remove(folder: &Path, yes: bool, environment: &Environment) -> anyhow::Result<Status> {
+    // What is no adapter, or more than one, is told before anybody is asked.
     let summary = adapters::summary(folder)?;
+    adapters::check_removable(folder)?;
     if !yes {
         if !printer::stdin_is_terminal() {
             let message = format!("`{}` would be removed for good", folder.display());
@@ -263,6 +287,9 @@ fn remove(folder: &Path, yes: bool) -> anyhow::Result<Status> {
             return Ok(Status::Failed);
         }
     }
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let hash = hash_of(&folder.join("adapter_model.safetensors"))?;
+    journal::record(environment, "delete", json!({ "adapter": name, "hash": hash }))?;
     adapters::remove(folder)?;
     printer::note(&format!("removed {}", folder.display()));
     Ok(Status::Done)

@@ -63,11 +63,15 @@ pub fn bench(settings: &BenchSettings) -> anyhow::Result<Status> {
         last = Some(loaded);
     }
     let Some(loaded) = last else { return Ok(Status::Done) };
-    let report = report(settings, &loaded, &all);
+    let mut report = report(settings, &loaded, &all);
+    let costs = row_costs(&loaded, settings)?;
+    if !costs.is_empty() {
+        report["rows"] = json!(costs);
+    }
     if settings.json {
         printer::json(&report)?;
     } else {
-        print_table(&report, &all)?;
+        print_table(&report, &all, &costs)?;
     }
     Ok(Status::Done)
 }
@@ -104,6 +108,52 @@ fn measure(loaded: &Loaded, settings: &BenchSettings) -> anyhow::Result<Measured
     })
 }
 
+/// The time of one step of several rows, logits of all of them included.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct RowCost {
+    rows: usize,
+    ms: Spread,
+    /// The median beside that of one row.
+    cost: f64,
+}
+
+/// Steps of each number of rows in turn, after `depth` tokens; each is undone before the next.
+fn row_costs(loaded: &Loaded, settings: &BenchSettings) -> anyhow::Result<Vec<RowCost>> {
+    /// Steps of each kind in one repetition.
+    const STEPS: usize = 8;
+    if settings.rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<usize> = std::iter::once(1).chain(settings.rows.iter().copied()).collect();
+    let most = rows.iter().copied().max().unwrap_or(1);
+    let mut sequence = loaded.sequence();
+    let before = settings.depth + settings.prompt_len;
+    let (needed, limit) = (before + most, sequence.context_len());
+    if needed > limit {
+        return Err(Error::from(ModelError::ContextOverflow { needed, limit }).into());
+    }
+    let ids = synthetic_ids(needed, sequence.vocab_size());
+    for ids in ids[..before].chunks(settings.compute.chunk) {
+        sequence.extend(ids, 1)?;
+    }
+    let mut times = vec![Vec::new(); rows.len()];
+    // One round to warm up.
+    for round in 0..=settings.reps * STEPS {
+        for (&rows, times) in rows.iter().zip(&mut times) {
+            let start = Instant::now();
+            sequence.extend(&ids[before..before + rows], rows)?;
+            if round > 0 {
+                times.push(milliseconds_since(start));
+            }
+            sequence.truncate(before);
+        }
+    }
+    let spreads: Vec<Spread> = times.into_iter().map(Spread::of).collect();
+    let one = spreads[0].median;
+    let cost = |(&rows, &ms): (&usize, &Spread)| RowCost { rows, ms, cost: ms.median / one };
+    Ok(rows.iter().zip(&spreads).map(cost).collect())
+}
+
 fn report(settings: &BenchSettings, loaded: &Loaded, all: &[Measured]) -> Value {
     let spread = |of: fn(&Measured) -> f64| Spread::of(all.iter().map(of).collect());
     let decode = spread(|it| it.decode_tok_s);
@@ -131,7 +181,7 @@ fn report(settings: &BenchSettings, loaded: &Loaded, all: &[Measured]) -> Value 
     })
 }
 
-fn print_table(report: &Value, all: &[Measured]) -> anyhow::Result<()> {
+fn print_table(report: &Value, all: &[Measured], costs: &[RowCost]) -> anyhow::Result<()> {
     let spread = |of: fn(&Measured) -> f64| Spread::of(all.iter().map(of).collect());
     let size = |key: &str| report[key].as_u64().map_or("unknown".into(), printer::bytes);
     let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
@@ -159,7 +209,12 @@ fn print_table(report: &Value, all: &[Measured]) -> anyhow::Result<()> {
         report["reps"]
     );
     printer::note(&title);
-    printer::data(&printer::table(["", ""], &rows.map(|(name, value)| [name.to_string(), value])))?;
+    let mut rows = rows.map(|(name, value)| [name.to_string(), value]).to_vec();
+    rows.extend(costs.iter().map(|it| {
+        let name = format!("{} row{}", it.rows, if it.rows == 1 { "" } else { "s" });
+        [name, format!("{}, {:.2} times one row", it.ms.show("ms"), it.cost)]
+    }));
+    printer::data(&printer::table(["", ""], &rows))?;
     Ok(())
 }
 

@@ -6,8 +6,7 @@ use std::{
 };
 
 use minicrit_critic::{
-    case::Case,
-    data::{HardExamples, Kind, Plan, Rows, Scorer, Split, Stats, domains, text_of, variants},
+    data::{Rows, Scorer, Stats, text_of},
     taxonomy::Taxonomy,
 };
 use minicrit_hub::atomic_file;
@@ -15,9 +14,7 @@ use serde_json::{Value, json};
 
 use super::Status;
 use crate::{
-    args::{
-        DataCommand, DedupArgs, FlawsArgs, HardExamplesArgs, ScoreTextArgs, SplitArgs, StatsArgs,
-    },
+    args::{DataCommand, DedupArgs, FlawsArgs, ScoreTextArgs, SplitArgs, StatsArgs},
     errors, printer,
 };
 
@@ -27,59 +24,19 @@ use crate::{
 /// Those of the files.
 pub fn data(command: DataCommand) -> anyhow::Result<Status> {
     match command {
-        DataCommand::HardExamples(args) => hard_examples(args)?,
         DataCommand::Flaws(args) => flaws(args)?,
         DataCommand::Dedup(args) => dedup(args)?,
         DataCommand::Split(args) => split(args)?,
         DataCommand::Stats(args) => stats(args)?,
         DataCommand::Score(args) => score(args)?,
-        DataCommand::Check(_) | DataCommand::PreferencePairs(_) | DataCommand::Improve(_) => {
+        DataCommand::Check(_)
+        | DataCommand::HardExamples(_)
+        | DataCommand::PreferencePairs(_)
+        | DataCommand::Improve(_) => {
             unreachable!("invariant: what needs a model has a command of its own")
         }
     }
     Ok(Status::Done)
-}
-
-fn hard_examples(args: HardExamplesArgs) -> anyhow::Result<()> {
-    let HardExamplesArgs { count, kinds, domains: fields, seed, held_out, from, output } = args;
-    let count = count as usize;
-    let lines: Vec<Value> = match from {
-        Some(path) => {
-            let cases = Case::read(&path, Taxonomy::builtin())?;
-            let made = variants(&cases, count, seed)?;
-            made.iter().map(serde_json::to_value).collect::<Result<_, _>>()?
-        }
-        None => {
-            let plan = Plan {
-                count,
-                kinds: listed(&kinds, &Kind::ALL, Kind::parse)?,
-                domains: listed(&fields, &domains().iter().collect::<Vec<_>>(), Plan::domain)?,
-                split: if held_out { Split::Held } else { Split::Train },
-                seed,
-            };
-            HardExamples::new(plan)?
-                .map(|it| it.map(|it| it.to_json()))
-                .collect::<Result<_, _>>()?
-        }
-    };
-    write_lines(output.as_deref(), lines.iter())?;
-    if let Some(path) = output {
-        printer::note(&format!("{} items: {}", lines.len(), path.display()));
-    }
-    Ok(())
-}
-
-/// The names of a list with commas, or all.
-fn listed<T: Clone>(
-    text: &str,
-    all: &[T],
-    parse: impl Fn(&str) -> minicrit_critic::Result<T>,
-) -> anyhow::Result<Vec<T>> {
-    if text.trim() == "all" {
-        return Ok(all.to_vec());
-    }
-    let names = text.split(',').filter(|it| !it.trim().is_empty());
-    Ok(names.map(parse).collect::<Result<_, _>>()?)
 }
 
 fn flaws(FlawsArgs { json }: FlawsArgs) -> anyhow::Result<()> {
@@ -208,7 +165,7 @@ fn answer_of(row: &Value) -> String {
     last.and_then(|it| it["content"].as_str()).map_or_else(|| text_of(row), str::to_owned)
 }
 
-fn write_lines<'a>(
+pub(super) fn write_lines<'a>(
     path: Option<&Path>,
     lines: impl Iterator<Item = &'a Value>,
 ) -> anyhow::Result<()> {

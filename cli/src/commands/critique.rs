@@ -1,8 +1,8 @@
 //! `minicrit critique`: verdicts on one rationale or on a file of them.
 
 use std::{
-    io::{BufWriter, Read, Write},
-    path::Path,
+    io::{Read, Write},
+    path::{Path, PathBuf},
 };
 
 use minicrit_critic::{
@@ -10,16 +10,18 @@ use minicrit_critic::{
     case::Verdict,
     critique::{Critic, Critique},
     data::Rows,
+    log::Log,
     taxonomy::Taxonomy,
 };
 use minicrit_hub::atomic_file;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Status, critic};
 use crate::{
     errors::{self, Failure},
     printer,
-    settings::{CritiqueSettings, Rationales},
+    settings::{CriticSettings, CritiqueSettings, Rationales},
     signals::Answering,
 };
 
@@ -99,7 +101,23 @@ fn for_people(critique: &Critique) -> String {
     printer::clean(&lines.join("\n"))
 }
 
-/// One line out for each line in, in their order. Ctrl-C keeps what is done.
+/// What a log of critiques belongs to.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Header {
+    input: String,
+    critic: String,
+    how: String,
+}
+
+/// One finished line, as it will be written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    line: String,
+    flawed: bool,
+}
+
+/// One line out for each line in, in their order. With an output, finished lines are kept beside
+/// it, and a run that was stopped or killed goes on behind them.
 fn batch(
     settings: &CritiqueSettings,
     input: &Path,
@@ -107,37 +125,67 @@ fn batch(
 ) -> anyhow::Result<Status> {
     let rows = Rows::read(input)?;
     let texts = rationales(input, &rows)?;
+    let (mut log, mut lines) = match output {
+        Some(path) => {
+            let (log, lines) = Log::open::<Header, Done>(&part(path), &header(settings, &rows))?;
+            (Some(log), lines)
+        }
+        None => (None, Vec::new()),
+    };
+    lines.truncate(texts.len());
     let mut critic = critic::open(&settings.critic)?;
     let answering = Answering::begin();
     let bar = printer::Bar::start("critiques", texts.len());
-    let (mut any_flawed, mut done) = (false, 0);
-    let mut all = |write: &mut dyn Write| -> anyhow::Result<()> {
-        for (row, text) in std::iter::zip(rows.values(), &texts) {
-            if answering.interrupted() {
-                break;
-            }
-            let critique = judge(&mut critic, text, settings.explain)?;
-            any_flawed |= critique.verdict == Verdict::Flawed;
-            serde_json::to_writer(&mut *write, &merged(row, &critique)?)?;
-            writeln!(write)?;
-            done += 1;
-            bar.set(done);
+    for (row, text) in std::iter::zip(rows.values(), &texts).skip(lines.len()) {
+        if answering.interrupted() {
+            break;
         }
-        Ok(())
-    };
-    match output {
-        Some(path) => atomic_file::write(path, atomic_file::Readers::Owner, |file| all(file))?,
-        None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            all(&mut out)?;
-            out.flush()?;
+        let critique = judge(&mut critic, text, settings.explain)?;
+        let line = serde_json::to_string(&merged(row, &critique)?)?;
+        let done = Done { line, flawed: critique.verdict == Verdict::Flawed };
+        match &mut log {
+            Some(log) => log.append(&done)?,
+            None => printer::data(&done.line)?,
         }
+        lines.push(done);
+        bar.set(lines.len());
     }
-    if done < texts.len() {
-        printer::note(&format!("stopped after {done} of {} rationales", texts.len()));
+    drop(bar);
+    if lines.len() < texts.len() {
+        let done = format!("stopped after {} of {} rationales", lines.len(), texts.len());
+        let how = if output.is_some() { "; run the same command to go on" } else { "" };
+        printer::note(&format!("{done}{how}"));
         return Ok(Status::Interrupted);
     }
-    Ok(status(settings, any_flawed))
+    if let Some(path) = output {
+        atomic_file::write(path, atomic_file::Readers::Owner, |file| {
+            lines.iter().try_for_each(|it| writeln!(file, "{}", it.line))
+        })
+        .map_err(|error: std::io::Error| errors::file("write", path, &error))?;
+        let part = part(path);
+        std::fs::remove_file(&part).map_err(|error| errors::file("remove", &part, &error))?;
+    }
+    Ok(status(settings, lines.iter().any(|it| it.flawed)))
+}
+
+/// Where finished lines are kept until all are done.
+fn part(output: &Path) -> PathBuf {
+    let mut name = output.to_path_buf().into_os_string();
+    name.push(".part");
+    name.into()
+}
+
+fn header(settings: &CritiqueSettings, rows: &Rows) -> Header {
+    let mut hasher = blake3::Hasher::new();
+    for row in rows.values() {
+        hasher.update(row.to_string().as_bytes()).update(b"\n");
+    }
+    let CriticSettings { style, calibration, .. } = &settings.critic;
+    Header {
+        input: hasher.finalize().to_hex().to_string(),
+        critic: settings.critic.label(),
+        how: format!("{} {calibration:?} explain {}", style.name(), settings.explain),
+    }
 }
 
 fn rationales<'a>(input: &Path, rows: &'a Rows) -> anyhow::Result<Vec<&'a str>> {

@@ -5,9 +5,10 @@ use std::path::Path;
 use minicrit_engine::{
     NamedError,
     registry::{Entry, Registry, Specialty},
+    source::ModelFiles,
 };
 use minicrit_hub::{audit, state::State};
-use minicrit_quant::{Format, kernels::Level};
+use minicrit_quant::{Format, WeightFormat, kernels::Level};
 use serde::Serialize;
 use serde_json::json;
 use sysinfo::Disks;
@@ -66,6 +67,8 @@ struct Fit {
     name: String,
     parameters: u64,
     bytes: [u64; FORMATS.len()],
+    /// Computed from files that are here.
+    here: bool,
 }
 
 /// Checks and prints; fails where a check does.
@@ -100,8 +103,7 @@ pub fn doctor(
         checks.push(check_reach(catalog));
     }
     let recommended = recommended(registry, available.bytes);
-    let fits: Vec<Fit> =
-        registry.entries().iter().filter_map(|it| Some(fit(&it.name, it.params?))).collect();
+    let fits = fits(catalog);
     if as_json {
         let names = FORMATS.map(Format::name);
         let models: Vec<_> = fits
@@ -110,7 +112,10 @@ pub fn doctor(
                 let bytes: serde_json::Map<_, _> = std::iter::zip(names, it.bytes)
                     .map(|(name, it)| (name.into(), it.into()))
                     .collect();
-                json!({ "name": it.name, "parameters": it.parameters, "bytes": bytes })
+                let from = if it.here { "files" } else { "parameters" };
+                json!({
+                    "name": it.name, "parameters": it.parameters, "from": from, "bytes": bytes,
+                })
             })
             .collect();
         printer::json(&json!({
@@ -159,11 +164,13 @@ fn print_report(
                 format!("{} {mark}", printer::bytes(bytes))
             };
             let [f32, bf16, q8, q4] = it.bytes.map(cell);
-            [it.name.clone(), list::count(it.parameters), f32, bf16, q8, q4]
+            let name = if it.here { format!("{} *", it.name) } else { it.name.clone() };
+            [name, list::count(it.parameters), f32, bf16, q8, q4]
         })
         .collect();
     printer::data(
-        "\nMemory that models need (weights and a tenth), computed from their parameters:",
+        "\nMemory that models need (weights and a tenth, from their parameters; *: from the files \
+         here, with a context of 4096):",
     )?;
     let [f32, bf16, q8, q4] = FORMATS.map(Format::name);
     printer::data(&printer::table(["MODEL", "PARAMETERS", f32, bf16, q8, q4], &rows))?;
@@ -171,10 +178,35 @@ fn print_report(
     Ok(())
 }
 
+/// Every model that has a name or is here. Those that are here are computed from their files.
+fn fits(catalog: &Catalog) -> Vec<Fit> {
+    let here = list::models_here(catalog);
+    let here: Vec<Fit> =
+        here.iter().filter_map(|it| fit_of_files(&it.name, it.path.as_deref()?)).collect();
+    let is_here = |name: &str| here.iter().any(|it| it.name == name);
+    let named = catalog.entries().iter().filter(|it| !is_here(&it.name));
+    let named: Vec<Fit> = named.filter_map(|it| Some(fit(&it.name, it.params?))).collect();
+    here.into_iter().chain(named).collect()
+}
+
+/// `None` where the files are broken or already rounded: `show` says what is wrong with them.
+fn fit_of_files(name: &str, path: &Path) -> Option<Fit> {
+    let files = ModelFiles::open(path).ok()?;
+    let needs = memory::Needs::of(&files);
+    let bytes = |format: Format| {
+        let rounded = needs.rounded(&files, WeightFormat::from(format).into()).ok()?;
+        Some(rounded.with_context(needs.context.min(PLANNED_CONTEXT)))
+    };
+    let all: Vec<u64> = FORMATS.iter().filter_map(|it| bytes(*it)).collect();
+    let parameters =
+        files.tensors.values().map(|it| it.shape.iter().product::<usize>() as u64).sum();
+    Some(Fit { name: name.to_owned(), parameters, bytes: all.try_into().ok()?, here: true })
+}
+
 fn fit(name: &str, parameters: u64) -> Fit {
     let bytes =
         FORMATS.map(|it| (parameters as f64 * it.bits_per_weight() / 8.0 * HEADROOM) as u64);
-    Fit { name: name.to_string(), parameters, bytes }
+    Fit { name: name.to_string(), parameters, bytes, here: false }
 }
 
 fn check_processor() -> Check {

@@ -9,14 +9,16 @@ use minicrit_engine::{
 use minicrit_lora::{
     LoraError, adapters,
     divergence::{Divergence, divergence},
+    fingerprint::fingerprint,
     fuse::Fused,
 };
 use serde_json::{Value, json};
 
 use super::Status;
 use crate::{
+    env::Environment,
     errors::{self, Failure},
-    model, printer,
+    journal, model, printer,
     settings::FuseSettings,
 };
 
@@ -34,7 +36,7 @@ const TEXTS: &[&str] = &[
 ///
 /// # Errors
 /// Those of the model, the adapter and the disk; `fuse-diverges`.
-pub fn fuse(settings: &FuseSettings) -> anyhow::Result<Status> {
+pub fn fuse(settings: &FuseSettings, environment: &Environment) -> anyhow::Result<Status> {
     let label = settings.model.label();
     let progress = printer::Progress::start(format!("fusing {label}"));
     let files = settings.model.files()?;
@@ -56,6 +58,12 @@ pub fn fuse(settings: &FuseSettings) -> anyhow::Result<Status> {
         refuse(found, settings.max_kl)
     })?;
     drop(progress);
+    let fields = json!({
+        "base": fingerprint(&base.decoder)?, "adapter": settings.adapter.dir.file_name().map(|it| it.to_string_lossy()),
+        // As text: a number that is read and written again may have another last digit.
+        "kl_mean": format!("{:.3e}", found.kl_mean),
+    });
+    journal::note_if_failed(journal::record(environment, "merge", fields));
     report(settings, found)?;
     Ok(Status::Done)
 }

@@ -15,13 +15,15 @@ use crate::{catalog::Catalog, model, printer};
 const ABSENT: &str = "not downloaded";
 
 /// A model that is on this machine.
-struct Here {
-    name: String,
+pub struct Here {
+    /// What a user calls it.
+    pub name: String,
     source: &'static str,
     repo: Option<String>,
     commit: Option<String>,
     bytes: Option<u64>,
-    path: Option<PathBuf>,
+    /// Where it lies, if it was pulled.
+    pub path: Option<PathBuf>,
 }
 
 /// Prints the models that are here: built in, pulled by whomever, made by the user.
@@ -63,7 +65,8 @@ pub fn here(catalog: &Catalog, as_json: bool) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-fn models_here(catalog: &Catalog) -> Vec<Here> {
+/// The models that are on this machine.
+pub fn models_here(catalog: &Catalog) -> Vec<Here> {
     let none = Here {
         name: model::BUILTIN.into(),
         source: "built in",

@@ -11,9 +11,11 @@ mod doctor;
 mod eval;
 mod finetune;
 mod fuse;
+mod hard_examples;
 mod library;
 mod list;
 mod model_data;
+mod points;
 mod promotion;
 mod pull;
 mod quantize;
@@ -127,6 +129,9 @@ pub fn execute(
                 model_data::preference_pairs(*args, environment, catalog)
             }
             DataCommand::Improve(args) => model_data::improve(*args, environment, catalog),
+            DataCommand::HardExamples(args) => {
+                hard_examples::hard_examples(*args, environment, catalog)
+            }
             other => critic_data::data(other),
         },
         Command::Score(args) => {
@@ -154,9 +159,13 @@ pub fn execute(
         }
         Command::Finetune(args) => {
             let settings = FinetuneSettings::resolve(*args, environment, catalog)?;
-            with_threads(settings.compute.threads, || finetune::finetune(&settings))
+            let when = settings.compute.pull.unwrap_or(PullWhen::Missing);
+            fetch::missing(&[&settings.model], when, settings.json, environment)?;
+            with_threads(settings.compute.threads, || finetune::finetune(&settings, environment))
         }
-        Command::Fuse(args) => fuse::fuse(&FuseSettings::resolve(args, environment, catalog)?),
+        Command::Fuse(args) => {
+            fuse::fuse(&FuseSettings::resolve(args, environment, catalog)?, environment)
+        }
         Command::Pull(args) => pull::pull(&args, catalog, environment),
         Command::List(args::ListArgs { available: true, json }) => list::available(catalog, json),
         Command::List(args::ListArgs { available: false, json }) => list::here(catalog, json),

@@ -4,12 +4,11 @@ use std::{
     collections::HashMap,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use minicrit_critic::{
     case::Case,
-    critique::{Backend, Prompt, PromptStyle},
+    critique::PromptStyle,
     data::{
         improve::{self, CONSTITUTION},
         pairs::{self, Drawing},
@@ -17,12 +16,11 @@ use minicrit_critic::{
     log::Log,
     taxonomy::Taxonomy,
 };
-use minicrit_engine::chat::Message;
 use minicrit_hub::atomic_file;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Status, critic, with_threads};
+use super::{Status, critic, points::Points, with_threads};
 use crate::{
     args::{ImproveArgs, PairsArgs, ScoringArgs},
     catalog::Catalog,
@@ -51,7 +49,7 @@ pub fn preference_pairs(
     let job = Job::new(&input, &output, &settings, &scoring, format!("pairs {drawing:?}"))?;
     let judge = judge(&scoring, &compute, catalog)?;
     with_threads(compute.threads, move || {
-        let mut points = Points::open(&scoring, judge.as_ref())?;
+        let mut points = Points::open(judge.as_ref(), scoring.score_command.as_deref())?;
         let mut backend = critic::backend(&settings)?;
         job.run(&mut |index, case| {
             let seed = drawing.seed.wrapping_add(index as u64);
@@ -86,7 +84,7 @@ pub fn improve(
     let job = Job::new(&input, &output, &settings, &scoring, format!("improve {principles}"))?;
     let judge = judge(&scoring, &compute, catalog)?;
     with_threads(compute.threads, move || {
-        let mut points = Points::open(&scoring, judge.as_ref())?;
+        let mut points = Points::open(judge.as_ref(), scoring.score_command.as_deref())?;
         let mut backend = critic::backend(&settings)?;
         job.run(&mut |_, case| {
             let mut give = |case: &Case, text: &str| points.give(case, text);
@@ -200,62 +198,4 @@ impl Job {
         ));
         Ok(Status::Done)
     }
-}
-
-/// Who gives points.
-enum Points {
-    Rules,
-    Judge(Box<dyn Backend>),
-    Program(PathBuf),
-}
-
-impl Points {
-    fn open(scoring: &ScoringArgs, judge: Option<&CriticSettings>) -> anyhow::Result<Self> {
-        Ok(match (judge, &scoring.score_command) {
-            (Some(judge), _) => Points::Judge(critic::backend(judge)?),
-            (None, Some(program)) => Points::Program(program.clone()),
-            (None, None) => Points::Rules,
-        })
-    }
-
-    fn give(&mut self, case: &Case, text: &str) -> minicrit_critic::Result<f64> {
-        match self {
-            Points::Rules => Ok(pairs::by_rules(case, text)),
-            Points::Judge(judge) => {
-                let truth = case.flaw_type.as_deref().unwrap_or("none, it is valid");
-                let question = format!(
-                    "Argument:\n{}\n\nIts flaw: {truth}\n\nA critique of it:\n{text}\n\nIs the critique good or poor? Answer with one word: good or poor.",
-                    case.rationale
-                );
-                let messages = vec![Message::new("user", question)];
-                let prompt = Prompt { messages, answer: "Answer:".into() };
-                let scores = judge.label_scores(&prompt, &[" good", " poor"])?;
-                Ok(scores[0] - scores[1])
-            }
-            Points::Program(program) => ask_program(program, case, text),
-        }
-    }
-}
-
-fn ask_program(program: &Path, case: &Case, text: &str) -> minicrit_critic::Result<f64> {
-    let failed = |what: String| minicrit_critic::Error::ScoreCommand {
-        program: program.display().to_string(),
-        what,
-    };
-    let mut child = Command::new(program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input may still know the answer.
-        let _ = writeln!(stdin, "{}", json!({ "case": case, "text": text }));
-    }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let number = said.parse().ok().filter(|it: &f64| it.is_finite());
-    number.ok_or_else(|| failed(format!("it printed {said:?} and no number")))
 }

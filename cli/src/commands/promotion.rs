@@ -19,7 +19,7 @@ use crate::{
     data_folder,
     env::Environment,
     errors::Failure,
-    printer,
+    journal, printer,
     settings::{Compute, CriticSettings, model_or_default},
 };
 
@@ -89,6 +89,8 @@ fn promote(
         return Ok(Status::Failed);
     }
     let version = versions.promote(&adapter_dir, &decision, &now())?;
+    let fields = json!({ "name": name, "version": version, "cases": suite.cases.len() });
+    journal::note_if_failed(journal::record(environment, "promote", fields));
     printer::note(&format!("version {version} of {name} is in use: --adapter {name}"));
     Ok(Status::Done)
 }
@@ -191,6 +193,8 @@ fn history(args: &HistoryArgs, environment: &Environment) -> anyhow::Result<Stat
 
 fn roll_back(args: &RollbackArgs, environment: &Environment) -> anyhow::Result<Status> {
     let version = versions(environment, &args.name)?.roll_back(args.to, &now())?;
+    let fields = json!({ "name": args.name, "version": version, "rollback": true });
+    journal::note_if_failed(journal::record(environment, "promote", fields));
     printer::data(&format!("version {version} of {} is in use", args.name))?;
     Ok(Status::Done)
 }

@@ -1,7 +1,10 @@
 //! `minicrit verify`, `cache`, `audit` and `config`: looking after what is kept.
 
+use std::path::Path;
+
 use minicrit_hub::{
     cache::{self, Health},
+    kept::{KeptFile, KeptModels},
     name::{Commit, RepoId},
 };
 use serde_json::{Value, json};
@@ -82,7 +85,7 @@ fn to_verify(name: Option<&str>, catalog: &Catalog) -> anyhow::Result<Vec<(RepoI
     }
 }
 
-/// Takes away what nobody needs.
+/// Lists what lies in the caches, or takes away what nobody needs.
 ///
 /// # Errors
 /// Those of the file system.
@@ -91,9 +94,17 @@ pub fn cache(
     catalog: &Catalog,
     environment: &Environment,
 ) -> anyhow::Result<Status> {
-    let CacheCommand::Prune { old, dry_run, json } = command;
     let folder = &catalog.hub().cache;
+    let kept = environment.kept_folder_of_any().map(|it| KeptModels::new(&it));
+    let (quant, old, dry_run, json) = match command {
+        CacheCommand::List { json } => return list_caches(folder, kept.as_ref(), *json),
+        CacheCommand::Prune { quant, old, dry_run, json } => (quant, old, dry_run, json),
+    };
     let mut found = cache::prunable(folder);
+    found.files.extend(kept.iter().flat_map(|it| match quant {
+        true => it.scan().into_iter().map(|it| it.path).collect(),
+        false => it.prunable(),
+    }));
     if !old {
         found.old.clear();
     }
@@ -121,6 +132,47 @@ pub fn cache(
         true => printer::note("nothing was removed (--dry-run)"),
         false => printer::note(&format!("{} are free again", printer::bytes(freed))),
     }
+    Ok(Status::Done)
+}
+
+fn list_caches(folder: &Path, kept: Option<&KeptModels>, as_json: bool) -> anyhow::Result<Status> {
+    let pulled = cache::scan(folder);
+    let kept: Vec<KeptFile> = kept.map(KeptModels::scan).unwrap_or_default();
+    let source = |it: &KeptFile| it.about.as_ref().map(|it| it.source.clone());
+    let format = |it: &KeptFile| it.about.as_ref().map(|it| it.format.clone());
+    let bytes = pulled.iter().map(|it| it.bytes).chain(kept.iter().map(|it| it.bytes)).sum();
+    if as_json {
+        let models: Vec<Value> = pulled
+            .iter()
+            .map(|it| json!({ "repo": it.repo.as_str(), "bytes": it.bytes }))
+            .collect();
+        let kept: Vec<Value> = kept
+            .iter()
+            .map(|it| {
+                json!({
+                    "path": it.path, "source": source(it), "format": format(it),
+                    "bytes": it.bytes, "current": it.current,
+                })
+            })
+            .collect();
+        printer::json(&json!({ "models": models, "rounded": kept, "bytes": bytes }))?;
+        return Ok(Status::Done);
+    }
+    let models = pulled
+        .iter()
+        .map(|it| [it.repo.to_string(), "pulled".to_owned(), printer::bytes(it.bytes)]);
+    let rounded = kept.iter().map(|it| {
+        let what = match (format(it), it.current) {
+            (Some(format), true) => format,
+            (Some(format), false) => format!("{format}, stale"),
+            (None, _) => "unfinished".to_owned(),
+        };
+        let name = source(it).unwrap_or_else(|| it.path.display().to_string());
+        [printer::clean(&name), what, printer::bytes(it.bytes)]
+    });
+    let rows: Vec<_> = models.chain(rounded).collect();
+    printer::data(&printer::table(["MODEL", "WHAT", "SIZE"], &rows))?;
+    printer::note(&format!("{} in all", printer::bytes(bytes)));
     Ok(Status::Done)
 }
 

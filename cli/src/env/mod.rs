@@ -49,6 +49,10 @@ pub struct Environment {
     pub no_history: bool,
     /// [`ENDPOINT_KEY`].
     pub endpoint_key: Option<String>,
+    /// The system's folder for what can be made again, where this user has one.
+    pub caches: Option<PathBuf>,
+    /// Keep no rounded weights; a file says so.
+    pub no_cache_quant: bool,
     /// Hugging Face's own variables.
     pub hub: HubEnvironment,
 }
@@ -66,7 +70,22 @@ impl Environment {
             hub: HubEnvironment::read(),
             no_history: text(NO_HISTORY).is_some_and(|it| is_on(&it)),
             endpoint_key: text(ENDPOINT_KEY),
+            caches: folder("XDG_CACHE_HOME")
+                .or_else(|| folder("LOCALAPPDATA"))
+                .or_else(|| folder("HOME").map(|it| it.join(".cache"))),
+            no_cache_quant: false,
         }
+    }
+
+    /// Where rounded weights are kept, if they are.
+    pub fn kept_folder(&self) -> Option<PathBuf> {
+        self.kept_folder_of_any().filter(|_| !self.no_cache_quant)
+    }
+
+    /// Where rounded weights lie that were kept at any time.
+    pub fn kept_folder_of_any(&self) -> Option<PathBuf> {
+        let caches = || self.caches.as_ref().map(|it| it.join("minicrit"));
+        Some(self.home.clone().or_else(caches)?.join("packed"))
     }
 }
 

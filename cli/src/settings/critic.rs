@@ -79,6 +79,9 @@ impl CriticSettings {
         };
         let profile = match folder {
             Some(folder) => Profile::read(&folder)?,
+            None if model == ModelRef::Builtin && compute.adapter.is_none() => {
+                Some(Profile::builtin())
+            }
             None => None,
         };
         let trained = model == ModelRef::Builtin || compute.adapter.is_some();

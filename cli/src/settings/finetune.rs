@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use minicrit_engine::recipe::Mix;
+use minicrit_engine::{cache::CacheType, recipe::Mix};
 use minicrit_lora::{
     data::{self, DataFile, Task},
     losses::{Kto, PairLoss},
@@ -16,7 +16,7 @@ use super::{Compute, mix_at_load, model_or_default, threads};
 use crate::{
     args::{
         AdapterArgs, CourseArgs, DtypeArg, FinetuneArgs, MethodArg, OptimizerArgs, PairLossArg,
-        PreferenceArgs, SchedulerArg, Switch,
+        PreferenceArgs, RejectionArgs, SchedulerArg, Switch,
     },
     catalog::Catalog,
     env::Environment,
@@ -49,7 +49,21 @@ pub struct FinetuneSettings {
     pub base: Option<Mix>,
     pub products: Products,
     pub optimizer: OptimizerSettings,
+    /// What is drawn from the model first, and trained on.
+    pub rejection: Option<RejectionSettings>,
     pub course: CourseSettings,
+}
+
+/// How critiques are drawn from the model and chosen.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct RejectionSettings {
+    pub samples: usize,
+    /// Share of the samples of a case that is kept.
+    pub share: f64,
+    pub temperature: f64,
+    /// A program instead of the rules.
+    pub program: Option<PathBuf>,
 }
 
 /// How long to train.
@@ -116,6 +130,12 @@ pub struct CourseSettings {
     pub eval_before_after: bool,
 }
 
+/// Checkpoints that are kept where nobody says how many.
+const KEPT_CHECKPOINTS: usize = 2;
+
+/// Share of drawn critiques that is kept where nobody says how many.
+const KEPT_SHARE: f64 = 0.25;
+
 impl FinetuneSettings {
     /// Resolves `finetune`.
     ///
@@ -145,12 +165,15 @@ impl FinetuneSettings {
             dry_run,
             explain,
             json,
+            pull,
             threads: threads_arg,
             adapter,
             optimizer,
             preference,
+            rejection,
             course,
         } = args;
+        let is_rejection = method == MethodArg::Rsf;
         let method = method_of(method, preference)?;
         let task = match method {
             Method::Sft => Task::Supervised,
@@ -170,9 +193,9 @@ impl FinetuneSettings {
             DtypeArg::F32 => Products::Float32,
             DtypeArg::Bf16 => Products::Bf16,
         };
-        if products == Products::Bf16 && (whole || adapter.dropout > 0.0) {
-            let what = "products in bfloat16 train LoRA without dropout alone: `--dtype bf16`";
-            return Err(usage(what, "drop --dtype, or --full and --dropout").into());
+        if products == Products::Bf16 && adapter.dropout > 0.0 {
+            let what = "products in bfloat16 train without dropout alone: `--dtype bf16`";
+            return Err(usage(what, "drop --dtype or --dropout").into());
         }
         if adapter.dora && adapter.dropout > 0.0 {
             let what = "DoRA with dropout is not supported: `--dropout`";
@@ -183,6 +206,21 @@ impl FinetuneSettings {
         let trained = trained_of(adapter)?;
         let CourseArgs { save_every, keep, resume, eval_every, patience, eval_before_after } =
             course;
+        let rejection = match is_rejection {
+            true => Some(rejection_of(rejection, keep, &trained)?),
+            false => None,
+        };
+        let keep = match keep {
+            Some(keep) if !is_rejection => {
+                if keep < 1.0 || keep.fract() != 0.0 || keep > 1e6 {
+                    let what =
+                        format!("a number of checkpoints is a whole number: `--keep {keep}`");
+                    return Err(usage(&what, "a share is kept with --method rsf alone").into());
+                }
+                keep as usize
+            }
+            _ => KEPT_CHECKPOINTS,
+        };
         Ok(Self {
             model: model_or_default(model, environment, catalog)?,
             files: data::data_files(&data, valid.as_deref())?,
@@ -212,16 +250,19 @@ impl FinetuneSettings {
                 chunk: minicrit_engine::sequence::DEFAULT_CHUNK,
                 context: None,
                 quantize: base,
+                cache_type: CacheType::F32,
+                kept: None,
                 adapter: None,
-                pull: None,
+                pull,
             },
             trained,
             base,
             products,
             optimizer,
+            rejection,
             course: CourseSettings {
                 save_every,
-                keep: keep as usize,
+                keep,
                 resume,
                 eval_every,
                 patience,
@@ -250,7 +291,7 @@ fn method_of(method: MethodArg, preference: PreferenceArgs) -> Result<Method, Fa
     let label_smoothing = within("--label-smoothing", label_smoothing, 0.0, 0.5)?;
     let gamma = within("--gamma", gamma, 0.0, 1e6)?;
     Ok(match method {
-        MethodArg::Sft => Method::Sft,
+        MethodArg::Sft | MethodArg::Rsf => Method::Sft,
         MethodArg::Dpo => Method::Pairs(match loss {
             PairLossArg::Sigmoid => PairLoss::Sigmoid { beta, label_smoothing },
             PairLossArg::Ipo => PairLoss::Ipo { beta },
@@ -259,6 +300,25 @@ fn method_of(method: MethodArg, preference: PreferenceArgs) -> Result<Method, Fa
         MethodArg::Orpo => Method::Pairs(PairLoss::Orpo { lambda: beta }),
         MethodArg::Simpo => Method::Pairs(PairLoss::SimPo { beta, gamma }),
         MethodArg::Kto => Method::Kto(Kto { beta, desirable: 1.0, undesirable: 1.0 }),
+    })
+}
+
+fn rejection_of(
+    args: RejectionArgs,
+    keep: Option<f64>,
+    trained: &Trained,
+) -> Result<RejectionSettings, Failure> {
+    let RejectionArgs { samples, sample_temperature, scorer } = args;
+    if matches!(trained, Trained::Scratch { .. }) {
+        let what =
+            "a model that begins with random weights has nothing to draw from: `--method rsf`";
+        return Err(usage(what, "drop --from-scratch"));
+    }
+    Ok(RejectionSettings {
+        samples: samples as usize,
+        share: within("--keep", keep.unwrap_or(KEPT_SHARE), 1e-3, 1.0)?,
+        temperature: within("--sample-temperature", sample_temperature, 0.0, 100.0)?,
+        program: (scorer != "rules").then(|| PathBuf::from(scorer)),
     })
 }
 

@@ -28,6 +28,13 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// The profile of the model that is part of the program.
+    pub fn builtin() -> Self {
+        let text = include_str!("../../../models/critic/critic.json");
+        Self::parse(Path::new("built-in model"), text)
+            .expect("invariant: a test reads the built-in profile")
+    }
+
     /// The profile in `folder`, if there is one.
     ///
     /// # Errors
@@ -39,14 +46,19 @@ impl Profile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::File { path, source }),
         };
-        let bad = |what: String| Error::BadProfile { path: path.clone(), what };
-        let profile: Self = serde_json::from_str(&text).map_err(|it| bad(it.to_string()))?;
+        Self::parse(&path, &text).map(Some)
+    }
+
+    /// The profile in `text`, which came from `path`.
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let bad = |what: String| Error::BadProfile { path: path.to_path_buf(), what };
+        let profile: Self = serde_json::from_str(text).map_err(|it| bad(it.to_string()))?;
         profile.style().map_err(|it| bad(it.to_string()))?;
         let Calibration { slope, intercept } = profile.calibration;
         if !slope.is_finite() || slope <= 0.0 || !intercept.is_finite() {
             return Err(bad(format!("slope {slope} and intercept {intercept} are no calibration")));
         }
-        Ok(Some(profile))
+        Ok(profile)
     }
 
     /// How the critic is asked.
@@ -67,6 +79,7 @@ mod tests {
     fn a_profile_is_read_strictly() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Profile::read(dir.path()).unwrap(), None);
+        assert_eq!(Profile::builtin().prompt, "rationale");
         let with = |text: &str| {
             std::fs::write(dir.path().join(FILE), text).unwrap();
             Profile::read(dir.path())

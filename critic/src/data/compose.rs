@@ -1,14 +1,14 @@
 //! From clauses to a rationale whose label is known by construction.
 
 use super::{
-    Draws, Kind, Split,
+    Draws, Kind, Patterns, Split,
     clauses::{Argument, Clauses, Forms},
     values::{Domain, Values},
 };
 use crate::case::Verdict;
 
-/// Probability that a part of a held-out item is a form that training has not seen.
-const HELD_PART: f64 = 0.5;
+/// Probability that a part of an item that is not for training is a form that training has not seen.
+const NEW_PART: f64 = 0.5;
 
 /// A rationale and how it came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,26 +43,40 @@ enum Shape {
     Sound,
 }
 
+/// Where an item's forms and values come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) clauses: &'a Clauses,
+    pub(super) domain: &'a Domain,
+    pub(super) split: Split,
+    pub(super) patterns: Patterns,
+    /// Share of items with invented words.
+    pub(super) invented: f64,
+}
+
 /// Composes one item of `kind` with `label`.
 pub(super) fn compose(
-    clauses: &Clauses,
-    domain: &Domain,
+    source: Source<'_>,
     (kind, label): (Kind, Verdict),
-    split: Split,
     draws: &mut Draws,
 ) -> Composed {
+    let Source { clauses, domain, split, patterns, invented } = source;
     let shape = shape(kind, label, draws);
-    let fitting: Vec<&Argument> = clauses
-        .arguments
-        .iter()
-        .filter(|it| {
-            label == Verdict::Valid && kind != Kind::CognitiveBias || kind.is_in(&it.kinds)
-        })
-        .collect();
+    let patterns = match patterns {
+        Patterns::All if draws.chance(0.5) => Patterns::Common,
+        Patterns::All => Patterns::Domain,
+        one => one,
+    };
+    let arguments = clauses.of(&domain.name, patterns);
+    let of_kind = |it: &&&Argument| {
+        label == Verdict::Valid && kind != Kind::CognitiveBias || kind.is_in(&it.kinds)
+    };
+    let fitting: Vec<&Argument> = arguments.iter().filter(of_kind).copied().collect();
     let argument = *draws.one(&fitting);
-    let values = Values::draw(domain, split, draws);
-    let mut writer = Writer { values, split, draws, template: Vec::new(), held_parts: 0 };
-    writer.template.push(argument.flaw.clone());
+    let values = Values::draw(domain, split, invented, draws);
+    let mut writer =
+        Writer { values, split, draws, template: Vec::new(), new_parts: 0, arguments: &arguments };
+    writer.template.push(argument.id());
     let (core, why) = core(&shape, clauses, argument, &mut writer);
     let mut extras = usize::from(matches!(shape, Shape::SetAside | Shape::LeapInSpite));
     let mut sentences = vec![core];
@@ -146,8 +160,8 @@ fn core(
             (joined(&evidence, &sound, clauses, writer), argument.why_sound.clone())
         }
         Shape::SetAside => {
-            let weak = writer.draws.one(&clauses.arguments);
-            writer.template.push(weak.flaw.clone());
+            let weak = *writer.draws.one(writer.arguments);
+            writer.template.push(weak.id());
             let weak = capital(&writer.part("evidence", &weak.evidence));
             let aside = writer.part("aside", &clauses.common.aside);
             let evidence = writer.part("repaired", &argument.repaired);
@@ -205,29 +219,32 @@ struct Writer<'a> {
     split: Split,
     draws: &'a mut Draws,
     template: Vec<String>,
-    held_parts: usize,
+    new_parts: usize,
+    arguments: &'a [&'a Argument],
 }
 
 impl Writer<'_> {
     fn part(&mut self, name: &str, forms: &Forms) -> String {
-        let held = self.split == Split::Held && self.draws.chance(HELD_PART);
-        // Evidence that training never saw is what makes a held-out template.
+        let new = self.split != Split::Train && self.draws.chance(NEW_PART);
+        // Evidence that training never saw is what makes a new template.
         let is_main = matches!(name, "evidence" | "repaired");
-        self.pick(name, forms, held, is_main)
+        self.pick(name, forms, new, is_main)
     }
 
     /// The conclusion: of a held-out item it is new where the evidence is not.
     fn last_part(&mut self, name: &str, forms: &Forms) -> String {
-        let chance = self.draws.chance(HELD_PART);
-        let held = self.split == Split::Held && (chance || self.held_parts == 0);
-        self.pick(name, forms, held, true)
+        let chance = self.draws.chance(NEW_PART);
+        let new = self.split != Split::Train && (chance || self.new_parts == 0);
+        self.pick(name, forms, new, true)
     }
 
-    fn pick(&mut self, name: &str, forms: &Forms, held: bool, is_main: bool) -> String {
-        let (number, form) = forms.pick(held, self.draws);
-        self.held_parts += usize::from(held && is_main);
-        self.template.push(format!("{name}{number}"));
-        self.values.fill(form)
+    fn pick(&mut self, name: &str, forms: &Forms, new: bool, is_main: bool) -> String {
+        let split = if new { self.split } else { Split::Train };
+        let (form_name, form) = forms.pick(split, self.draws);
+        let is_new = new && (split == Split::Held || forms.has_tuning());
+        self.new_parts += usize::from(is_new && is_main);
+        self.template.push(format!("{name}{form_name}"));
+        self.values.fill(&form)
     }
 }
 

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Clauses, Domain, Draws, Split,
-    compose::{Composed, compose},
+    Clauses, Domain, Draws, Patterns, Split,
+    compose::{Composed, Source, compose},
     domains,
 };
 use crate::{Error, Result, case::Verdict, taxonomy::Taxonomy};
@@ -117,6 +117,14 @@ impl HardExample {
         }
     }
 
+    /// Verdict and flaw alone: what a critic is scored by.
+    pub fn verdict(&self) -> String {
+        match &self.composed.flaw {
+            None => "Verdict: valid".into(),
+            Some(flaw) => format!("Verdict: flawed\nFlaw: {flaw}"),
+        }
+    }
+
     /// The critique that a good critic would write.
     pub fn critique(&self) -> String {
         let why = &self.composed.why;
@@ -131,7 +139,15 @@ impl HardExample {
 
     /// The line of a file: a case for evaluation, and `messages` for training.
     pub fn to_json(&self) -> Value {
-        let critique = self.critique();
+        self.line(self.critique())
+    }
+
+    /// The same with an answer of verdict and flaw alone: a third of the tokens.
+    pub fn to_short_json(&self) -> Value {
+        self.line(self.verdict())
+    }
+
+    fn line(&self, critique: String) -> Value {
         json!({
             "id": self.id,
             "rationale": self.composed.rationale,
@@ -159,8 +175,13 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
     /// Domains, in equal parts.
     pub domains: Vec<&'static Domain>,
-    /// Training or held-out forms and values.
+    /// Which forms and values.
     pub split: Split,
+    /// Patterns of every field, or of the item's own.
+    pub patterns: Patterns,
+    /// Share of items, from 0 to 1, whose words are invented from common nouns and verbs, so that a
+    /// model learns to judge by form. Training items alone have such.
+    pub invented: f64,
     /// Seed of everything.
     pub seed: u64,
 }
@@ -168,7 +189,15 @@ pub struct Plan {
 impl Plan {
     /// A plan of all kinds and domains.
     pub fn all(count: usize, split: Split, seed: u64) -> Self {
-        Self { count, kinds: Kind::ALL.to_vec(), domains: domains().iter().collect(), split, seed }
+        Self {
+            count,
+            kinds: Kind::ALL.to_vec(),
+            domains: domains().iter().collect(),
+            split,
+            patterns: Patterns::Common,
+            invented: 0.0,
+            seed,
+        }
     }
 
     /// The domain of this name.
@@ -203,6 +232,14 @@ impl HardExamples {
     pub fn new(mut plan: Plan) -> Result<Self> {
         plan.kinds.sort_unstable();
         plan.kinds.dedup();
+        if !(0.0..=1.0).contains(&plan.invented) {
+            let value = plan.invented.to_string();
+            return Err(Error::Setting {
+                field: "invented",
+                value,
+                expected: "a share from 0 to 1",
+            });
+        }
         for (field, is_empty) in
             [("kinds", plan.kinds.is_empty()), ("domains", plan.domains.is_empty())]
         {
@@ -231,9 +268,15 @@ impl HardExamples {
         for attempt in 0..TRIES {
             let mut draws = Draws::new(self.plan.seed, index as u64 * TRIES + attempt);
             let cell = (kind, label);
-            let composed = compose(Clauses::builtin(), domain, cell, self.plan.split, &mut draws);
+            let Plan { split, patterns, invented, .. } = self.plan;
+            let source = Source { clauses: Clauses::builtin(), domain, split, patterns, invented };
+            let composed = compose(source, cell, &mut draws);
             if self.seen.insert(composed.rationale.clone()) {
-                let split = if self.plan.split == Split::Held { "held" } else { "hard" };
+                let split = match split {
+                    Split::Train => "hard",
+                    Split::Tune => "tune",
+                    Split::Held => "held",
+                };
                 return Some(HardExample {
                     id: format!("{split}-{}-{index}", self.plan.seed),
                     kind,

@@ -8,7 +8,9 @@ mod compose;
 mod draws;
 mod hard_examples;
 pub mod improve;
+mod invented;
 pub mod pairs;
+pub mod rephrase;
 mod rows;
 pub mod similarity;
 mod stats;
@@ -16,7 +18,7 @@ mod text_score;
 mod values;
 mod variants;
 
-pub use clauses::{Argument, Clauses, Sound, Split};
+pub use clauses::{Argument, Clauses, Patterns, Sound, Split};
 pub use compose::Composed;
 pub use draws::Draws;
 pub use hard_examples::{Difficulty, HardExample, HardExamples, Kind, Plan};

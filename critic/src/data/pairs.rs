@@ -84,14 +84,19 @@ pub fn pair(case: &Case, candidates: &[Candidate], margin: f64) -> Option<Value>
     }))
 }
 
+/// Whether a critique has the verdict that its case has.
+pub fn right_verdict(case: &Case, text: &str) -> bool {
+    let line = text.lines().find_map(|it| it.strip_prefix("Verdict:"));
+    line.is_some_and(|it| it.trim().to_lowercase() == case.label.as_str())
+}
+
 /// Points by rules: form and content of a critique, and above all whether verdict and flaw are
 /// those of the case.
 pub fn by_rules(case: &Case, text: &str) -> f64 {
     let line = |name: &str| {
         text.lines().find_map(|it| it.strip_prefix(name)).map(|it| it.trim().to_lowercase())
     };
-    let verdict = line("Verdict:");
-    let right_verdict = verdict.as_deref() == Some(case.label.as_str());
+    let right_verdict = right_verdict(case, text);
     let named =
         line("Flaw:").and_then(|it| Taxonomy::builtin().find(&it)).map(|it| it.name.as_str());
     let right_flaw = named == case.flaw_type.as_deref();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde::Deserialize;
 
-use super::{Draws, Split};
+use super::{Draws, Split, invented::Invented};
 
 /// Words of one field.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -65,6 +65,9 @@ const SLOTS: [(&str, &[&str]); 21] = [
     ("pool", &["pool"]),
 ];
 
+/// Probability that a slot of an item with invented words has one.
+const INVENTED_SLOT: f64 = 0.75;
+
 const SMALL: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 /// The values of every slot for one item.
@@ -72,15 +75,19 @@ const SMALL: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight
 pub(super) struct Values(BTreeMap<&'static str, String>);
 
 impl Values {
-    /// Draws a value for every slot.
-    pub(super) fn draw(domain: &Domain, split: Split, draws: &mut Draws) -> Self {
+    /// Draws a value for every slot; in a share of training items they are invented.
+    pub(super) fn draw(domain: &Domain, split: Split, invented: f64, draws: &mut Draws) -> Self {
         let mut values = BTreeMap::new();
         numbers(split, draws, &mut values);
+        let invents = split == Split::Train && invented > 0.0 && draws.chance(invented);
         for (slot, names) in SLOTS {
             let choices = &domain.slots[slot];
-            let list = if split == Split::Held { &choices.held } else { &choices.train };
-            for (&name, text) in std::iter::zip(names, draws.one(list)) {
-                values.insert(name, text.clone());
+            let tuple = match invents && draws.chance(INVENTED_SLOT) {
+                true => Invented::builtin().tuple(slot, draws),
+                false => draws.one(split.values(&choices.train, &choices.held)).clone(),
+            };
+            for (&name, text) in std::iter::zip(names, tuple) {
+                values.insert(name, text);
             }
         }
         Self(values)
@@ -114,11 +121,15 @@ impl Values {
 }
 
 /// Numbers, each in a range where it means what its slot says. Of every ten neighbouring numbers
-/// one is kept for held-out items.
+/// one is kept for held-out items and one for tuning.
 fn numbers(split: Split, draws: &mut Draws, values: &mut BTreeMap<&'static str, String>) {
     let mut between = |low: usize, high: usize| {
         // 7 and 10 have no common factor: the rule takes every tenth, not always the same digit.
-        let fits = |it: &usize| ((it * 7 + it / 10) % 10 == 3) == (split == Split::Held);
+        let fits = |it: &usize| match (it * 7 + it / 10) % 10 {
+            3 => split == Split::Held,
+            8 => split == Split::Tune,
+            _ => split == Split::Train,
+        };
         let fitting: Vec<usize> = (low..=high).filter(fits).collect();
         *draws.one(&fitting)
     };

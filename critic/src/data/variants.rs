@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    Draws,
+    Draws, Split,
     clauses::{Clauses, Forms},
 };
 use crate::{Error, Result, case::Case};
@@ -35,14 +35,14 @@ pub fn variants(cases: &[Case], count: usize, seed: u64) -> Result<Vec<Case>> {
 
 fn dressed(text: &str, openings: &Forms, care: &Forms, draws: &mut Draws) -> String {
     let mut text = text.trim().to_owned();
-    let opening = openings.pick(false, draws).1;
+    let opening = openings.pick(Split::Train, draws).1;
     // An opening with a comma would need the sentence in lower case.
     if opening.ends_with(": ") {
         text = format!("{opening}{text}");
     }
     for _ in 0..draws.below(3) {
-        let sentence = care.pick(false, draws).1;
-        if !text.contains(sentence) {
+        let sentence = care.pick(Split::Train, draws).1;
+        if !text.contains(&sentence) {
             let ends = text.ends_with(['.', '!', '?']);
             text = match draws.chance(0.5) {
                 true => format!("{sentence} {text}"),

@@ -12,7 +12,7 @@ mod vocabulary;
 
 pub use error::ExportError;
 pub use gguf::write_gguf;
-pub use packed::write_packed;
+pub use packed::{write_kept, write_packed};
 
 use crate::recipe::Place;
 

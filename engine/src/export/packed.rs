@@ -17,8 +17,8 @@ use crate::{
     source::{
         ModelFiles, StoredTensor,
         packed_index::{
-            self, ALIGNMENT, CHAT_TEMPLATE, CONFIG, FileEntry, GENERATION_CONFIG, Index, PAGE,
-            TOKENIZER, TOKENIZER_CONFIG, TensorEntry,
+            self, ALIGNMENT, CHAT_TEMPLATE, CONFIG, FileEntry, GENERATION_CONFIG, Index, Kept,
+            PAGE, TOKENIZER, TOKENIZER_CONFIG, TensorEntry,
         },
     },
 };
@@ -34,6 +34,29 @@ pub fn write_packed(
     out: &mut dyn Write,
     progress: &mut dyn FnMut(&Written),
 ) -> Result<()> {
+    write(files, (recipe, importance), None, out, progress)
+}
+
+/// [`write_packed`] of a file that says what it is kept for.
+///
+/// # Errors
+/// Those of [`write_packed`].
+pub fn write_kept(
+    files: &ModelFiles,
+    recipe: &Recipe,
+    kept: Kept,
+    out: &mut dyn Write,
+) -> Result<()> {
+    write(files, (recipe, &Importance::default()), Some(kept), out, &mut |_| {})
+}
+
+fn write(
+    files: &ModelFiles,
+    (recipe, importance): (&Recipe, &Importance),
+    kept: Option<Kept>,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(&Written),
+) -> Result<()> {
     if !files.packed.is_empty() {
         return Err(ExportError::AlreadyPacked.into());
     }
@@ -44,6 +67,7 @@ pub fn write_packed(
     let mut index = Index {
         format: recipe.mix.name().to_owned(),
         source: String::new(),
+        kept,
         files: Vec::new(),
         tensors: Vec::new(),
     };
@@ -60,6 +84,7 @@ pub fn write_packed(
         let format = recipe.format(&spec, place, rows.cols());
         let weight = format.quantize(&rows, importance.of(place)).map_err(wrong)?;
         let entry = out.weight(part.key(), &weight)?;
+        rows.shared_bytes().forget_pages();
         progress(&written(&entry, Some(place)));
         index.tensors.push(entry);
     }
@@ -79,7 +104,7 @@ pub fn write_packed(
         let offset = out.align(ALIGNMENT)?;
         out.write(&bytes)?;
         let (name, length) = (name.to_owned(), bytes.len() as u64);
-        index.files.push(FileEntry { name, offset, length });
+        index.files.push(FileEntry { name, offset, length, hash: hash(&bytes) });
     }
     let offset = out.align(ALIGNMENT)?;
     let index =
@@ -96,6 +121,10 @@ fn attachments(files: &ModelFiles) -> BTreeMap<&'static str, Vec<u8>> {
     all.extend(files.generation_config.as_ref().map(|it| (GENERATION_CONFIG, text(it))));
     all.extend(files.chat_template.clone().map(|it| (CHAT_TEMPLATE, it.into_bytes())));
     all
+}
+
+fn hash(bytes: &[u8]) -> Option<String> {
+    Some(blake3::hash(bytes).to_hex().to_string())
 }
 
 fn written(entry: &TensorEntry, place: Option<Place>) -> Written {
@@ -150,6 +179,7 @@ impl Counted<'_> {
                     shape,
                     offset,
                     length: it.byte_len() as u64,
+                    hash: hash(it.bytes()),
                     group: Some(header.group),
                     factor: Some(header.factor),
                 })
@@ -166,6 +196,7 @@ impl Counted<'_> {
             shape: it.shape.clone(),
             offset,
             length: it.bytes.len() as u64,
+            hash: hash(&it.bytes),
             group: None,
             factor: None,
         })

@@ -41,15 +41,13 @@ impl Attention {
         rope: &RopeTable,
         pass: &mut Pass<'_>,
     ) -> Result<Tensor> {
-        let mut q = self.q.forward(x_td, pass)?;
-        let mut k = self.k.forward(x_td, pass)?;
-        let v = self.v.forward(x_td, pass)?;
+        let [mut q, mut k, v] = Linear::forward_all([&self.q, &self.k, &self.v], x_td, pass)?;
         if let Some((q_norm, k_norm)) = &self.qk_norm {
             q = q_norm.forward_heads(&q)?;
             k = k_norm.forward_heads(&k)?;
         }
-        let q = rope.rotate(&q, self.spec.heads.dim)?;
-        let k = rope.rotate(&k, self.spec.heads.dim)?;
+        let q = rope.rotate(q, self.spec.heads.dim)?;
+        let k = rope.rotate(k, self.spec.heads.dim)?;
         let mixed = if pass.caches.is_empty() {
             attend_whole(self.spec, (&q, &k, &v), pass.rows)?
         } else {

@@ -55,9 +55,8 @@ impl Gated {
     /// # Errors
     /// What the arithmetic gives.
     pub fn forward(&self, x_td: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let gate_tf = self.gate.forward(x_td, pass)?;
-        let up_tf = self.up.forward(x_td, pass)?;
-        self.down.forward(&swiglu::swiglu(&gate_tf, &up_tf)?, pass)
+        let [gate_tf, up_tf] = Linear::forward_all([&self.gate, &self.up], x_td, pass)?;
+        self.down.forward(&swiglu::swiglu(gate_tf, &up_tf)?, pass)
     }
 
     fn weight_bytes(&self) -> usize {

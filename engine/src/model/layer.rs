@@ -3,7 +3,11 @@
 use candle_core::Tensor;
 
 use super::{Attention, Ffn, RmsNorm};
-use crate::{Result, ops::rope::RopeTable, pass::Pass};
+use crate::{
+    Result,
+    ops::{add::add, rope::RopeTable},
+    pass::Pass,
+};
 
 /// One layer of a decoder.
 #[derive(Debug, Clone)]
@@ -31,9 +35,9 @@ impl Layer {
         pass: &mut Pass<'_>,
     ) -> Result<Tensor> {
         let normed = self.attention_norm.forward(x_td)?;
-        let x_td = (x_td + self.attention.forward(&normed, index, rope, pass)?)?;
+        let x_td = add(self.attention.forward(&normed, index, rope, pass)?, x_td)?;
         let normed = self.ffn_norm.forward(&x_td)?;
-        Ok((&x_td + self.ffn.forward(&normed, pass)?)?)
+        Ok(add(self.ffn.forward(&normed, pass)?, &x_td)?)
     }
 
     /// Bytes of the matrices.

@@ -19,7 +19,7 @@ pub use self::{
     error::ModelError,
     ffn::{Ffn, Gated, Moe},
     layer::Layer,
-    linear::Linear,
+    linear::{Linear, Products},
     norm::RmsNorm,
 };
 use crate::{

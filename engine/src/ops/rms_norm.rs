@@ -1,9 +1,12 @@
 //! Root-mean-square norm over the last dimension (Zhang and Sennrich 2019).
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
-use minicrit_quant::kernels::{Level, vector};
+use minicrit_quant::{
+    kernels::{Level, vector},
+    pool,
+};
 
-use super::values;
+use super::{PARALLEL_FROM, values};
 
 /// `x / sqrt(mean(x²) + eps) · gain` for `x` of `[.., n]` and `gain` of `[n]`.
 ///
@@ -42,9 +45,10 @@ impl CustomOp2 for RmsNorm {
         let gain = values(self.name(), gain, gain_layout)?;
         let mut out = vec![0.0; x.len()];
         let level = Level::detected();
-        for (y, x) in out.chunks_exact_mut(gain.len()).zip(x.chunks_exact(gain.len())) {
-            vector::rms_norm(level, x, gain, self.eps, y);
-        }
+        let width = gain.len();
+        pool::for_each_chunk(&mut out, width, x.len() >= PARALLEL_FROM, |row, y| {
+            vector::rms_norm(level, &x[row * width..(row + 1) * width], gain, self.eps, y);
+        });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 

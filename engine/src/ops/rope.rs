@@ -2,20 +2,17 @@
 
 use std::{f64::consts::PI, sync::Arc};
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, InplaceOp1, Layout, Result, Shape, Tensor};
 use minicrit_quant::{
     kernels::{Level, vector},
     pool,
 };
 
-use super::values;
+use super::{PARALLEL_FROM, is_tracked, values, values_mut};
 use crate::{
     pass::Rows,
     spec::{RopeScaling, RopeSpec},
 };
-
-/// Values from which on a second thread pays.
-const PARALLEL_FROM: usize = 1 << 16;
 
 /// Cosines and sines for the rows of one pass, `[rows, dim / 2]` each, shared by all layers.
 #[derive(Debug, Clone)]
@@ -57,12 +54,20 @@ impl RopeTable {
         Self { inner: Arc::new(Inner { half: *half, cos: cos.clone(), sin }) }
     }
 
-    /// `x_td` of `[rows, heads * head_dim]` with every head rotated by its row's angles.
+    /// `x_td` of `[rows, heads * head_dim]` with every head rotated by its row's angles. Where no
+    /// gradient is wanted this happens in the place of `x_td`, which the caller gives up: no other
+    /// tensor may share its values.
     ///
     /// # Errors
     /// Shapes or types that do not fit.
-    pub fn rotate(&self, x_td: &Tensor, head_dim: usize) -> Result<Tensor> {
-        x_td.contiguous()?.apply_op1(Rotate { table: self.clone(), head_dim })
+    pub fn rotate(&self, x_td: Tensor, head_dim: usize) -> Result<Tensor> {
+        let x_td = x_td.contiguous()?;
+        let op = Rotate { table: self.clone(), head_dim };
+        if is_tracked(&[&x_td]) {
+            return x_td.apply_op1(op);
+        }
+        x_td.inplace_op1(&op)?;
+        Ok(x_td)
     }
 
     /// [`RopeTable::rotate`] in place, on values alone: rows of `width` values.
@@ -115,22 +120,30 @@ impl CustomOp1 for Rotate {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Inner { half, cos, sin } = &*self.table.inner;
-        let mut out = values(self.name(), x, layout)?.to_vec();
+        let mut out = values("rope", x, layout)?.to_vec();
         let width = layout.dims().last().copied().unwrap_or(0);
-        let level = Level::detected();
-        for (t, row) in out.chunks_exact_mut(width).enumerate() {
-            let at = t * half..(t + 1) * half;
-            for head in row.chunks_exact_mut(self.head_dim) {
-                vector::rotate_half(level, head, &cos[at.clone()], &sin[at.clone()]);
-            }
-        }
+        self.table.rotate_rows(&mut out, width, self.head_dim);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
     /// The transpose of a rotation turns the other way.
     fn bwd(&self, _x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        self.table.inverse().rotate(grad, self.head_dim).map(Some)
+        grad.contiguous()?
+            .apply_op1(Rotate { table: self.table.inverse(), head_dim: self.head_dim })
+            .map(Some)
+    }
+}
+
+impl InplaceOp1 for Rotate {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let width = layout.dims().last().copied().unwrap_or(0);
+        let x = values_mut("rope", x, layout)?;
+        self.table.rotate_rows(x, width, self.head_dim);
+        Ok(())
     }
 }
 

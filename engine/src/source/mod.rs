@@ -31,6 +31,8 @@ use std::{collections::BTreeMap, path::Path};
 use minicrit_quant::{Bytes, Format, PackedHeader};
 
 pub use error::{Problems, SourceError};
+pub use packed_file::kept;
+pub use packed_index::Kept;
 
 /// Result with [`SourceError`].
 pub type Result<T> = std::result::Result<T, SourceError>;
@@ -53,6 +55,8 @@ pub struct StoredPacked {
     pub header: PackedHeader,
     /// Its bytes, a view of the mapped file.
     pub bytes: Bytes,
+    /// BLAKE3 hash that they must have, in hexadecimal, where the file says one. Not looked at yet.
+    pub hash: Option<String>,
 }
 
 /// All that a model consists of, checked for form but not yet for meaning.

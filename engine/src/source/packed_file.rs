@@ -1,8 +1,8 @@
 //! Reads and checks a packed file: weights in this program's own int8 and int4, and everything else
 //! that it takes to run the model.
 //!
-//! Tensors are views of the mapped file. Their scales are checked when they are loaded, because that
-//! reads them; all else is checked here, before anything is used.
+//! Tensors are views of the mapped file. Hash and scales of packed ones are checked when they are
+//! loaded, because that reads them; all else is checked here, before anything is used.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use super::{
     error::{Problems, map_file, quoted, unreadable},
     json,
     packed_index::{
-        ALIGNMENT, CHAT_TEMPLATE, CONFIG, END_BYTES, GENERATION_CONFIG, Index, MAGIC, PAGE,
+        ALIGNMENT, CHAT_TEMPLATE, CONFIG, END_BYTES, GENERATION_CONFIG, Index, Kept, MAGIC, PAGE,
         TOKENIZER, TOKENIZER_CONFIG, TensorEntry, VERSION,
     },
 };
@@ -34,6 +34,14 @@ const NAME_LIMIT: usize = 512;
 pub(super) fn is_packed(path: &Path) -> bool {
     let mut start = [0; 8];
     File::open(path).and_then(|mut it| it.read_exact(&mut start)).is_ok() && start == *MAGIC
+}
+
+/// What the file at `path` is kept for: its index alone is read. `None` where it is no whole packed
+/// file, or one that was not kept.
+pub fn kept(path: &Path) -> Option<Kept> {
+    let bytes = map_file(path).ok()?;
+    let (_, index) = split(&path.display().to_string(), &bytes).ok()?;
+    serde_json::from_slice::<Index>(&index).ok()?.kept
 }
 
 /// Maps and checks a file.
@@ -63,9 +71,13 @@ pub(super) fn parse(origin: &str, bytes: Bytes) -> Result<ModelFiles> {
         return Err(bad(format!("it has more than {MOST_TENSORS} tensors")));
     }
     let (mut tensors, mut packed) = (BTreeMap::new(), BTreeMap::new());
+    let mut hashed = Vec::new();
     for entry in &index.tensors {
         match reader.tensor(entry) {
-            Some(Found::Stored(it)) => drop(tensors.insert(entry.name.clone(), it)),
+            Some(Found::Stored(it)) => {
+                hashed.push((&entry.name, it.bytes.clone(), &entry.hash));
+                tensors.insert(entry.name.clone(), it);
+            }
             Some(Found::Packed(it)) => drop(packed.insert(entry.name.clone(), it)),
             None => {}
         }
@@ -73,10 +85,12 @@ pub(super) fn parse(origin: &str, bytes: Bytes) -> Result<ModelFiles> {
     let mut files = BTreeMap::new();
     for entry in &index.files {
         if let Some(bytes) = reader.span(&entry.name, entry.offset, entry.length, ALIGNMENT) {
+            hashed.push((&entry.name, bytes.clone(), &entry.hash));
             files.insert(entry.name.as_str(), bytes);
         }
     }
     reader.check_spans();
+    reader.check_hashes(&hashed);
     let known = [CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG, CHAT_TEMPLATE];
     for name in files.keys().filter(|it| !known.contains(it)) {
         reader.problems.push(format!("file {} has no use", quoted(name)));
@@ -181,22 +195,37 @@ impl Reader<'_> {
     }
 
     fn tensor(&mut self, entry: &TensorEntry) -> Option<Found> {
-        let TensorEntry { name, format, shape, offset, length, group, factor } = entry;
+        let TensorEntry { name, format, shape, offset, length, hash, group, factor } = entry;
         let kind = PackedKind::ALL.into_iter().find(|it| it.name() == format);
         let alignment = if kind.is_some() { PAGE } else { ALIGNMENT };
         let bytes = self.span(name, *offset, *length, alignment)?;
+        let hash = hash.clone();
         let found = match (kind, shape.as_slice(), group, factor) {
             (Some(kind), &[rows, cols], &Some(group), &Some(factor)) => {
                 let header = PackedHeader { kind, rows, cols, group, factor };
                 header
                     .check_len(bytes.len())
                     .map_err(|error| error.to_string())
-                    .map(|()| Found::Packed(StoredPacked { header, bytes }))
+                    .map(|()| Found::Packed(StoredPacked { header, bytes, hash }))
             }
             (None, _, None, None) => stored(format, shape, bytes).map(Found::Stored),
             _ => Err(format!("has a shape of {shape:?}, or numbers that {format} has not")),
         };
         found.map_err(|it| self.problems.push(format!("tensor {}: {it}", quoted(name)))).ok()
+    }
+
+    /// Bytes that will not be looked at once more are what was written.
+    fn check_hashes(&mut self, all: &[(&String, Bytes, &Option<String>)]) {
+        let damaged = std::sync::Mutex::new(BTreeSet::new());
+        minicrit_quant::pool::for_each(all.len(), true, |at| {
+            let (name, bytes, hash) = &all[at];
+            if hash.as_ref().is_some_and(|it| *it != blake3::hash(bytes).to_hex().as_str()) {
+                damaged.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*name);
+            }
+        });
+        for name in damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            self.problems.push(format!("{} is damaged: the hash differs", quoted(name)));
+        }
     }
 
     /// Nothing overlaps, and nothing lies between but padding.

@@ -37,10 +37,25 @@ pub(crate) struct Index {
     pub(crate) format: String,
     /// BLAKE3 hash of the source's tensors, in hexadecimal.
     pub(crate) source: String,
+    /// What the file is kept for, where it was made to be found again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<Kept>,
     /// Files, by name.
     pub(crate) files: Vec<FileEntry>,
     /// Tensors, by the name of their source.
     pub(crate) tensors: Vec<TensorEntry>,
+}
+
+/// What a packed file stands for that a program keeps for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Names the source's content and the form, in hexadecimal.
+    pub key: String,
+    /// Where the source lay.
+    pub source: String,
+    /// What the weights were made into, such as `q4`.
+    pub format: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +64,9 @@ pub(crate) struct FileEntry {
     pub(crate) name: String,
     pub(crate) offset: u64,
     pub(crate) length: u64,
+    /// BLAKE3 hash of the bytes, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<String>,
 }
 
 /// A tensor, or a stretch of its rows: those then stand behind the name, as in `name[0..96]`.
@@ -61,6 +79,9 @@ pub(crate) struct TensorEntry {
     pub(crate) shape: Vec<usize>,
     pub(crate) offset: u64,
     pub(crate) length: u64,
+    /// BLAKE3 hash of the bytes, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hash: Option<String>,
     /// Columns that share a scale, and the factor of all scales; of packed tensors alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<usize>,

@@ -5,7 +5,7 @@
 //! that. So a killed pull leaves what was there before, and parts that the next pull goes on with.
 
 mod listing;
-mod room;
+pub(crate) mod room;
 pub(crate) mod select;
 mod transfer;
 

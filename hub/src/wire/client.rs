@@ -339,6 +339,12 @@ fn trouble_of(uri: &Uri, error: ureq::Error) -> Trouble {
     {
         return Error::RedirectRefused { from: host, problem: refused.to_string() }.into();
     }
+    if let ureq::Error::Io(io) = &error
+        && let Some(rustls::Error::InvalidCertificate(problem)) =
+            io.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>())
+    {
+        return Error::BadCertificate { host, problem: format!("{problem}") }.into();
+    }
     let unreachable = Error::Unreachable { host, problem: error.to_string() };
     match error {
         ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl | ureq::Error::Tls(_) => {

@@ -61,16 +61,72 @@ pub fn list(parent: &Path) -> Result<Vec<(PathBuf, Result<AdapterSummary>)>> {
     Ok(folders.into_iter().map(|it| (it.clone(), summary(&it))).collect())
 }
 
-/// Removes an adapter's folder with all that is in it, checkpoints too. A folder that holds no
-/// adapter is refused.
+/// What stands in the folders of adapters that this program, PEFT and transformers write.
+const KNOWN: [&str; 21] = [
+    CONFIG_FILE,
+    TENSORS_FILE,
+    "README.md",
+    "minicrit.json",
+    "critic.json",
+    "trainer_log.jsonl",
+    "trainer_state.json",
+    "training_loss.svg",
+    "training_args.bin",
+    "all_results.json",
+    "train_results.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "best",
+    ".gitattributes",
+    ".gitignore",
+];
+
+/// That a folder holds an adapter and what belongs to it, and nothing else.
 ///
 /// # Errors
-/// `adapter-not-found`, or what the file system says.
-pub fn remove(folder: &Path) -> Result<()> {
-    let failed = |error| LoraError::file("remove", folder, error);
+/// `adapter-not-found`, or `foreign-files` with what is not an adapter's.
+pub fn check_removable(folder: &Path) -> Result<()> {
+    let failed = |error| LoraError::file("read", folder, error);
     if !folder.join(CONFIG_FILE).is_file() {
         return Err(LoraError::NoAdapter { path: folder.to_path_buf(), missing: CONFIG_FILE });
     }
+    let mut foreign = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        let number = name.strip_prefix("checkpoint-");
+        let checkpoint = number.is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()));
+        let reference = name.starts_with("reference_") && name.ends_with(".bin");
+        let part = name.ends_with(".part");
+        let ours = match is_folder {
+            true => checkpoint || part || name == "best",
+            false => reference || part || KNOWN.contains(&name.as_str()),
+        };
+        if !ours {
+            foreign.push(name);
+        }
+    }
+    foreign.sort();
+    match foreign.is_empty() {
+        true => Ok(()),
+        false => Err(LoraError::Foreign { path: folder.to_path_buf(), names: foreign }),
+    }
+}
+
+/// Removes an adapter's folder with all that is in it, checkpoints too. A folder that holds no
+/// adapter, or anything else beside it, is refused.
+///
+/// # Errors
+/// Those of [`check_removable`], or what the file system says.
+pub fn remove(folder: &Path) -> Result<()> {
+    let failed = |error| LoraError::file("remove", folder, error);
+    check_removable(folder)?;
     // The folder could be named through a link; then the link goes and its target stays.
     if std::fs::symlink_metadata(folder).map_err(failed)?.is_symlink() {
         return std::fs::remove_file(folder).map_err(failed);

@@ -11,5 +11,5 @@ mod sparse;
 
 pub use combine::{Combination, combine};
 pub use factors::{Factors, Matrix, Pair};
-pub use folder::{AdapterSummary, create, list, remove, summary, write_file};
+pub use folder::{AdapterSummary, check_removable, create, list, remove, summary, write_file};
 pub use gguf::{GgufBase, gguf_bytes};

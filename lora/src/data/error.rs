@@ -118,7 +118,11 @@ impl NamedError for DataError {
                 "minicrit data check {} lists them all; --skip-invalid trains without them",
                 path.display()
             )),
-            DataError::NotFound { .. } | DataError::Read { .. } | DataError::Write(_) => None,
+            DataError::NotFound { .. } => {
+                Some("check the spelling: --data takes a file, or a folder with train.jsonl".into())
+            }
+            DataError::Read { .. } => Some("check the file and its permissions".into()),
+            DataError::Write(_) => None,
         }
     }
 }

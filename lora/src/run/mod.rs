@@ -123,6 +123,11 @@ impl Run {
             path: output.to_path_buf(),
             problems: vec![problem.to_string()],
         };
+        // An adapter is trained anew at once; a whole model takes days, and is not overwritten.
+        let model = output.join(result::MODEL_FILE);
+        if !resume && matches!(form, Form::Model(_)) && model.exists() {
+            return Err(LoraError::Exists { path: model });
+        }
         let best = match (found, resume) {
             (Some(folder), true) => checkpoint::restore(&folder, &identity, &mut trainer)?,
             (None, true) => return Err(resumed("there is no checkpoint")),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Weights of a whole model.
-const MODEL_FILE: &str = "model.safetensors";
+pub(super) const MODEL_FILE: &str = "model.safetensors";
 /// The best result so far.
 const BEST_FOLDER: &str = "best";
 

@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use candle_core::{Device, Tensor, Var};
-use minicrit_engine::{arch, load::learned_decoder, model::Decoder, spec::ModelSpec};
+use minicrit_engine::{
+    arch,
+    load::learned_decoder,
+    model::{Decoder, Products},
+    spec::ModelSpec,
+};
 
 use super::fused;
 use crate::{LoraError, Result, lora::Lora, modules::HEAD};
@@ -61,8 +66,8 @@ pub enum Compute {
     /// In float32, with the bits that serving computes; any model, any adapter.
     #[default]
     Float32,
-    /// Products in bfloat16 with float32 sums: several times faster, for plain LoRA on dense models.
-    /// Low-rank matrices, their moments and the residual stream stay float32.
+    /// Products in bfloat16 with float32 sums: several times faster, for plain LoRA on dense models
+    /// and for whole models. What is learned, its moments and the residual stream stay float32.
     Bf16,
 }
 
@@ -133,7 +138,11 @@ impl Learner {
     ///
     /// # Errors
     /// Tensors that are missing or misshapen.
-    pub fn full(spec: ModelSpec, tensors: &BTreeMap<String, Tensor>) -> Result<Self> {
+    pub fn full(
+        spec: ModelSpec,
+        tensors: &BTreeMap<String, Tensor>,
+        compute: Compute,
+    ) -> Result<Self> {
         let names = arch::names(&spec);
         let mut params = Vec::new();
         let mut learned = BTreeMap::new();
@@ -145,7 +154,11 @@ impl Learner {
             params.push(param);
         }
         let embed = params.iter().position(|it| it.name == names.embed.name);
-        let decoder = Arc::new(learned_decoder(spec, &learned)?);
+        let products = match compute {
+            Compute::Float32 => Products::Float32,
+            Compute::Bf16 => Products::Bf16,
+        };
+        let decoder = Arc::new(learned_decoder(spec, &learned, products)?);
         let embed = embed.map_or(EmbedGradient::None, EmbedGradient::Rows);
         Ok(Self {
             decoder,
@@ -155,7 +168,7 @@ impl Learner {
             lowest: 0,
             embed,
             head: true,
-            compute: Compute::Float32,
+            compute,
         })
     }
 
@@ -171,7 +184,7 @@ impl Learner {
         self.reference.as_ref()
     }
 
-    /// How passes compute from now on.
+    /// How passes of an adapter compute from now on.
     ///
     /// # Errors
     /// `bad-setting` where bfloat16 is asked for and model or adapter can't be computed so.
@@ -186,6 +199,11 @@ impl Learner {
     /// How passes compute.
     pub fn compute(&self) -> Compute {
         self.compute
+    }
+
+    /// Whether passes go through whole layers in bfloat16 and not over the tape.
+    pub(super) fn is_fused(&self) -> bool {
+        self.compute == Compute::Bf16 && self.lora.is_some()
     }
 
     /// The trained tensors, in a fixed order.

@@ -2,7 +2,7 @@
 
 use minicrit_engine::adapter::Adapter;
 
-use super::{Compute, Learner, batch::Packed, fused, head, head::Want, layerwise};
+use super::{Learner, batch::Packed, fused, head, head::Want, layerwise};
 use crate::{
     Result,
     data::{Dataset, LabelledExample, PreferenceExample, SupervisedExample},
@@ -257,7 +257,7 @@ pub(super) fn values_under(
     lora: Option<&Lora>,
     packed: &Packed,
 ) -> Result<Vec<f32>> {
-    if learner.compute() == Compute::Bf16 {
+    if learner.is_fused() {
         let mut buffers = fused::Buffers::default();
         let pass = fused::Forward::run(learner, lora, packed, &mut buffers, false)?;
         return Ok(pass.log_probs(packed, false)?.0);

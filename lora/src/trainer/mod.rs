@@ -224,7 +224,7 @@ impl Trainer {
 
     /// Adds the gradients of one pass.
     fn pass(&mut self, examples: &[usize], total: f64, dropout: Dropout) -> Result<PassReport> {
-        if self.learner.compute() == Compute::Bf16 && self.settings.dropout == 0.0 {
+        if self.learner.is_fused() && self.settings.dropout == 0.0 {
             return self.fused_pass(examples, total);
         }
         let Self { learner, settings, data, reference, gradients, .. } = self;

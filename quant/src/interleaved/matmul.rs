@@ -39,8 +39,14 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Computes `y = x · wᵀ`.
-pub(super) fn matmul(level: PackedLevel, layout: &Layout, bytes: &[u8], x: &[f32], y: &mut [f32]) {
+/// Computes `y = x · wᵀ`; elements of `y` need not be initialised.
+pub(super) fn matmul(
+    level: PackedLevel,
+    layout: &Layout,
+    bytes: &[u8],
+    x: &[f32],
+    y: &pool::Shared<f32>,
+) {
     assert!(x.len().is_multiple_of(layout.cols), "input length");
     let m = x.len() / layout.cols;
     assert_eq!(y.len(), m * layout.rows, "output length");
@@ -51,8 +57,7 @@ pub(super) fn matmul(level: PackedLevel, layout: &Layout, bytes: &[u8], x: &[f32
 
     let worth_it = m * layout.rows * layout.cols >= PARALLEL_FROM;
     let tasks = if worth_it { layout.tiles.min(4 * pool::current_threads()) } else { 1 };
-    let y = pool::Shared::new(y);
-    let output = Output::new(&y, layout.rows);
+    let output = Output::new(y, layout.rows);
     pool::for_each(tasks, worth_it, |task| {
         let tiles = layout.tiles * task / tasks..layout.tiles * (task + 1) / tasks;
         match level {

@@ -156,7 +156,12 @@ impl InterleavedTensor {
     /// [`InterleavedTensor::matmul_into`] with the kernels of `level` (or of the best level that can
     /// run here, where that is lower). All levels give the same bits.
     pub fn matmul_at(&self, level: PackedLevel, x: &[f32], y: &mut [f32]) {
-        matmul::matmul(level, &self.layout, &self.bytes, x, y);
+        matmul::matmul(level, &self.layout, &self.bytes, x, &pool::Shared::new(y));
+    }
+
+    /// [`InterleavedTensor::matmul_into`] into elements that need not be initialised.
+    pub(crate) fn matmul_to(&self, x: &[f32], y: &pool::Shared<f32>) {
+        matmul::matmul(PackedLevel::detected(), &self.layout, &self.bytes, x, y);
     }
 }
 

@@ -65,24 +65,28 @@ thread_local! {
 /// # Panics
 /// Where a length does not fit the shape: a caller's mistake, not a user's.
 pub fn matmul(level: Level, w: Matrix<'_>, x: &[f32], y: &mut [f32]) {
+    matmul_to(level, w, x, &pool::Shared::new(y));
+}
+
+/// [`matmul`] into elements that need not be initialised: all of them are written, none is read.
+pub(crate) fn matmul_to(level: Level, w: Matrix<'_>, x: &[f32], out: &pool::Shared<f32>) {
     let row_bytes = w.format.row_bytes(w.k).expect("invariant: checked by QuantTensor");
     assert_eq!(w.bytes.len(), w.n * row_bytes, "weight bytes");
     assert!(w.k > 0 && x.len().is_multiple_of(w.k), "input length");
     let m = x.len() / w.k;
-    assert_eq!(y.len(), m * w.n, "output length");
+    assert_eq!(out.len(), m * w.n, "output length");
 
     let level = level.min(Level::detected());
     let panels = w.n.div_ceil(PANEL);
     let worth_it = m * w.n * w.k >= PARALLEL_FROM;
     let tasks = if worth_it { panels.min(4 * pool::current_threads()) } else { 1 };
-    let out = pool::Shared::new(y);
     pool::for_each(tasks, worth_it, |task| {
         let range = panels * task / tasks..panels * (task + 1) / tasks;
         let few = m < DECODE_FROM;
         for x_start in (0..m).step_by(X_BLOCK) {
             let x_rows = x_start..m.min(x_start + X_BLOCK);
             for rows in panels_of(range.clone(), w.n, few) {
-                panel_rows(level, &w, row_bytes, rows, x, x_rows.clone(), &out);
+                panel_rows(level, &w, row_bytes, rows, x, x_rows.clone(), out);
             }
         }
     });

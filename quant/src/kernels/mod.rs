@@ -21,6 +21,7 @@ pub mod vector;
 use std::sync::OnceLock;
 
 pub(crate) use lanes::for_each_level;
+pub(crate) use matmul::matmul_to;
 pub use matmul::{Matrix, matmul};
 
 /// Lanes of every reduction.

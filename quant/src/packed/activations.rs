@@ -43,6 +43,11 @@ struct Page([Line; PAGE_LINES]);
 #[derive(Clone, Copy)]
 pub(super) struct Line(pub(super) [i8; SLICE]);
 
+/// 64 values of one row in 16 bits: `256 · high + low`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct WideLine(pub(super) [i16; SLICE]);
+
 /// Negative sums of 16 values of the first plane each, for the zeros of q4, in the order 0, 2, 1,
 /// 3: two pairs, one above the other, as VNNI multiplies them.
 pub(super) type NegativeSums = [i16; SLICE / SUB];
@@ -63,6 +68,7 @@ struct Memory {
     scales: Vec<f32>,
     offsets: Vec<i32>,
     negative_sums: Vec<NegativeSums>,
+    wide: Vec<WideLine>,
 }
 
 thread_local! {
@@ -74,6 +80,7 @@ thread_local! {
             scales: Vec::new(),
             offsets: Vec::new(),
             negative_sums: Vec::new(),
+            wide: Vec::new(),
         })
     };
 }
@@ -92,6 +99,8 @@ pub(super) struct Block<'a> {
     pub(super) offsets: &'a [i32],
     /// Slices, rows.
     pub(super) negative_sums: &'a [NegativeSums],
+    /// Slices, rows: both planes in one, for kernels that multiply so; else empty.
+    pub(super) wide: &'a [WideLine],
 }
 
 impl Block<'_> {
@@ -128,6 +137,10 @@ impl Activations {
         memory.scales.resize(rows * groups, 0.0);
         memory.offsets.resize(rows * slices, 0);
         memory.negative_sums.resize(rows * slices, [0; SLICE / SUB]);
+        let wide = planes == 2 && level == PackedLevel::Avx2;
+        memory.wide.resize(if wide { rows * slices } else { 0 }, WideLine([0; SLICE]));
+        let wide_chunk = if wide { BLOCK * slices } else { 1 };
+        let mut wides = memory.wide.chunks_mut(wide_chunk);
         let lines = &mut lines_mut(&mut memory.pages)[..rows * slices * planes];
         let parts: Vec<_> = lines
             .chunks_mut(BLOCK * slices * planes)
@@ -136,7 +149,8 @@ impl Activations {
             .zip(memory.negative_sums.chunks_mut(BLOCK * slices))
             .zip(x.chunks(BLOCK * cols))
             .map(|((((lines, scales), offsets), negative_sums), x)| {
-                let out = BlockMut { lines, scales, offsets, negative_sums };
+                let wide = wides.next().unwrap_or_default();
+                let out = BlockMut { lines, scales, offsets, negative_sums, wide };
                 std::sync::Mutex::new((out, x))
             })
             .collect();
@@ -163,6 +177,7 @@ impl Activations {
         let height = (self.rows - first).min(BLOCK);
         let (planes, slices, groups) = (self.planes, self.slices, self.groups);
         let lines = lines(&self.memory.pages);
+        let wide = &self.memory.wide;
         Block {
             height,
             slices,
@@ -170,6 +185,11 @@ impl Activations {
             scales: &self.memory.scales[first * groups..(first + height) * groups],
             offsets: &self.memory.offsets[first * slices..(first + height) * slices],
             negative_sums: &self.memory.negative_sums[first * slices..(first + height) * slices],
+            wide: if wide.is_empty() {
+                wide
+            } else {
+                &wide[first * slices..(first + height) * slices]
+            },
         }
     }
 
@@ -201,6 +221,8 @@ struct BlockMut<'a> {
     scales: &'a mut [f32],
     offsets: &'a mut [i32],
     negative_sums: &'a mut [NegativeSums],
+    /// Empty where it is not wanted.
+    wide: &'a mut [WideLine],
 }
 
 for_each_level! {
@@ -217,6 +239,12 @@ fn quantize_block_body(x: &[f32], cols: usize, out: &mut BlockMut<'_>) {
         }
         (rounded.negative_sums, rounded.low_sum)
     });
+    let (highs, lows) = out.lines.split_at(out.lines.len() / 2);
+    for ((wide, high), low) in out.wide.iter_mut().zip(highs).zip(lows) {
+        for i in 0..SLICE {
+            wide.0[i] = 256 * i16::from(high.0[i]) + i16::from(low.0[i]);
+        }
+    }
 }
 
 /// As [`quantize_block`], with the same bits.

@@ -78,37 +78,64 @@ impl Output<'_> {
     }
 }
 
-/// Computes `y = x · wᵀ`.
-pub(super) fn matmul(
-    level: PackedLevel,
-    layout: &Layout,
-    factor: f32,
-    bytes: &[u8],
-    x: &[f32],
-    y: &mut [f32],
-) {
-    assert!(x.len().is_multiple_of(layout.cols), "input length");
-    let m = x.len() / layout.cols;
-    assert_eq!(y.len(), m * layout.rows, "output length");
-    assert_eq!(bytes.len(), layout.byte_len(), "packed bytes");
-    let level = level.min(PackedLevel::detected());
-    let use_amx = level == PackedLevel::Amx && m >= amx_from(layout.kind);
-    let x = Activations::quantize(level, x, layout.cols, layout.kind.planes());
-    // One in the first plane is 256 in both together.
-    let factor = if x.planes == 2 { factor / 256.0 } else { factor };
+/// One of several products that share their input.
+pub(crate) struct Product<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) factor: f32,
+    pub(super) bytes: &'a [u8],
+    /// `[m, rows]`, every element of which is written.
+    pub(super) y: &'a pool::Shared<f32>,
+}
 
-    let worth_it = m * layout.rows * layout.cols >= PARALLEL_FROM;
-    let tasks = if worth_it { layout.tiles.min(4 * pool::current_threads()) } else { 1 };
-    let y = pool::Shared::new(y);
-    let output = Output { y: &y, rows: layout.rows, factor };
+/// Computes `y = x · wᵀ` for each product. The input is rounded once for all of them.
+///
+/// # Panics
+/// Where lengths do not fit, or there is no product.
+pub(super) fn matmul(level: PackedLevel, products: &[Product<'_>], x: &[f32]) {
+    let cols = products[0].layout.cols;
+    assert!(x.len().is_multiple_of(cols), "input length");
+    let m = x.len() / cols;
+    for it in products {
+        assert_eq!(it.layout.cols, cols, "inputs of products that share them");
+        assert_eq!(it.y.len(), m * it.layout.rows, "output length");
+        assert_eq!(it.bytes.len(), it.layout.byte_len(), "packed bytes");
+    }
+    let level = level.min(PackedLevel::detected());
+    // The first plane is the same whether there is a second or not.
+    let planes = products.iter().map(|it| it.layout.kind.planes()).max().unwrap_or(1);
+    let x = Activations::quantize(level, x, cols, planes);
+
+    let tiles: usize = products.iter().map(|it| it.layout.tiles).sum();
+    let worth_it = m * tiles * WIDTH * cols >= PARALLEL_FROM;
+    let tasks = if worth_it { tiles.min(4 * pool::current_threads()) } else { 1 };
     pool::for_each(tasks, worth_it, |task| {
-        let tiles = layout.tiles * task / tasks..layout.tiles * (task + 1) / tasks;
-        if use_amx {
-            amx::tiles(layout, bytes, tiles, &x, &output);
-        } else {
-            vectors(level, layout, bytes, tiles, &x, &output);
+        let mine = tiles * task / tasks..tiles * (task + 1) / tasks;
+        let mut before = 0;
+        for it in products {
+            let own = before..before + it.layout.tiles;
+            before = own.end;
+            let (start, end) = (mine.start.max(own.start), mine.end.min(own.end));
+            if start < end {
+                it.tiles(level, start - own.start..end - own.start, &x);
+            }
         }
     });
+}
+
+impl Product<'_> {
+    /// The outputs of some tiles, by the kernels that suit the number of rows.
+    fn tiles(&self, level: PackedLevel, tiles: Range<usize>, x: &Activations) {
+        let Self { layout, bytes, .. } = *self;
+        // One in the first plane is 256 in both together.
+        let planes = layout.kind.planes();
+        let factor = if planes == 2 { self.factor / 256.0 } else { self.factor };
+        let output = Output { y: self.y, rows: layout.rows, factor };
+        if level == PackedLevel::Amx && x.rows >= amx_from(layout.kind) {
+            amx::tiles(layout, bytes, tiles, x, &output);
+        } else {
+            vectors(level, layout, bytes, tiles, x, &output);
+        }
+    }
 }
 
 /// The tiles of one task, by the kernels that take a few rows at a time.

@@ -50,6 +50,7 @@ mod vnni;
 pub use layout::PackedKind;
 pub use level::PackedLevel;
 pub(crate) use storage::Storage;
+pub(crate) use tensor::multiply_all;
 pub use tensor::{PackedHeader, PackedTensor};
 
 /// Columns that one row of an AMX tile holds.

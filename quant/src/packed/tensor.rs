@@ -11,13 +11,16 @@ use std::{
 use super::{
     MAX_GROUP, PackedKind, PackedLevel, QUAD, SLICE, WIDTH,
     layout::{Layout, Tile, step_is_valid},
-    matmul, quantize,
+    matmul::{self, Product},
+    quantize,
     storage::Storage,
 };
 use crate::{Error, QuantTensor, Result, encode::column_importance, kernels::Level, pool};
 
 /// Values from which on a second thread pays.
 const PARALLEL_FROM: usize = 1 << 15;
+/// Bytes that a thread copies at a time: one huge page, which the system clears on first touch.
+const COPIED: usize = 2 << 20;
 
 /// All that there is to know about packed bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +38,13 @@ pub struct PackedHeader {
 }
 
 impl PackedHeader {
+    /// Bytes of a matrix of `rows` and `cols` with the longest group, or `None` where there can be
+    /// no such matrix. Shorter groups, which uneven weights get, take up to a tenth more.
+    pub fn usual_byte_len(kind: PackedKind, rows: usize, cols: usize) -> Option<usize> {
+        let header = PackedHeader { kind, rows, cols, group: MAX_GROUP, factor: 1.0 };
+        checked_layout(&header).ok().map(|it| it.byte_len())
+    }
+
     /// That such bytes can be: `len` of them.
     ///
     /// # Errors
@@ -108,7 +118,11 @@ impl PackedTensor {
     pub fn from_bytes(header: &PackedHeader, bytes: &[u8]) -> Result<Self> {
         header.check_len(bytes.len())?;
         let (layout, mut storage) = allocate(header)?;
-        storage.bytes_mut().copy_from_slice(bytes);
+        let parallel = bytes.len() >= PARALLEL_FROM;
+        pool::for_each_chunk(storage.bytes_mut(), COPIED, parallel, |chunk, out| {
+            let start = chunk * COPIED;
+            out.copy_from_slice(&bytes[start..start + out.len()]);
+        });
         let tensor = Self { layout, factor: header.factor, bytes: Arc::new(storage) };
         tensor.check()?;
         Ok(tensor)
@@ -223,13 +237,26 @@ impl PackedTensor {
     /// [`PackedTensor::matmul_into`] with the kernels of `level` (or of the best level that can run
     /// here, where that is lower). All levels give the same bits.
     pub fn matmul_at(&self, level: PackedLevel, x: &[f32], y: &mut [f32]) {
-        matmul::matmul(level, &self.layout, self.factor, &self.bytes, x, y);
+        matmul::matmul(level, &[self.product(&pool::Shared::new(y))], x);
+    }
+
+    /// The product with an input, to be computed by [`multiply_all`] into `y`.
+    pub(crate) fn product<'a>(&'a self, y: &'a pool::Shared<f32>) -> Product<'a> {
+        Product { layout: &self.layout, factor: self.factor, bytes: &self.bytes, y }
     }
 
     fn tile(&self, tile: usize) -> Tile<'_> {
         let at = tile * self.layout.tile_bytes;
         self.layout.tile(&self.bytes[at..at + self.layout.tile_bytes])
     }
+}
+
+/// Computes products that share their input, which is rounded once.
+///
+/// # Panics
+/// Where lengths do not fit, or there is no product: a caller's mistake.
+pub(crate) fn multiply_all(products: &[Product<'_>], x: &[f32]) {
+    matmul::matmul(PackedLevel::detected(), products, x);
 }
 
 impl std::fmt::Debug for PackedTensor {

@@ -119,6 +119,7 @@ fn base_name(settings: &FinetuneSettings) -> String {
 fn method_name(settings: &FinetuneSettings) -> String {
     use minicrit_lora::{losses::PairLoss, trainer::Method};
     match settings.method {
+        Method::Sft if settings.rejection.is_some() => "rsf",
         Method::Sft => "sft",
         Method::Pairs(PairLoss::Orpo { .. }) => "orpo",
         Method::Pairs(PairLoss::SimPo { .. }) => "simpo",
@@ -241,13 +242,17 @@ fn learner(
 ) -> anyhow::Result<(Learner, Form, u64)> {
     let spec = arch::spec_from_config(&files.config)?;
     let whole = |tensors| -> anyhow::Result<(Learner, Form, u64)> {
-        let learner = Learner::full(spec.clone(), &tensors)?;
+        let learner = Learner::full(spec.clone(), &tensors, settings.products)?;
         let bytes = 4 * spec.num_parameters() as u64;
         Ok((learner, Form::Model(Box::new(files.clone())), bytes))
     };
     match &settings.trained {
-        Trained::Scratch { .. } => return whole(weights::random(&spec, settings.seed)?),
+        Trained::Scratch { .. } => {
+            identity.set("products", format!("{:?}", settings.products));
+            return whole(weights::random(&spec, settings.seed)?);
+        }
         Trained::Full => {
+            identity.set("products", format!("{:?}", settings.products));
             identity.set("base_weights", weights::hash(files));
             return whole(weights::of_files(files, &spec)?);
         }

@@ -2,12 +2,13 @@
 
 mod before;
 mod build;
+mod sampled;
 mod watch;
 
 use std::path::Path;
 
 use minicrit_lora::{
-    run::{Identity, Outcome, Plan, Run, newest},
+    run::{Identity, Outcome, Plan, Run, newest, read_receipt},
     trainer::{Order, ReferenceLogProbs, Trainer, TrainingSettings},
 };
 use serde_json::json;
@@ -15,8 +16,9 @@ use serde_json::json;
 use self::{build::Built, watch::Watcher};
 use super::Status;
 use crate::{
+    env::Environment,
     errors::Failure,
-    printer,
+    journal, printer,
     settings::{Before, FinetuneSettings, Length},
     signals,
 };
@@ -25,7 +27,18 @@ use crate::{
 ///
 /// # Errors
 /// Those of the model, the data, the adapter, the checkpoint, and of the training itself.
-pub fn finetune(settings: &FinetuneSettings) -> anyhow::Result<Status> {
+pub fn finetune(settings: &FinetuneSettings, environment: &Environment) -> anyhow::Result<Status> {
+    let drawn;
+    let settings = match &settings.rejection {
+        Some(rejection) => match sampled::sampled(settings, rejection)? {
+            Some(settings) => {
+                drawn = settings;
+                &drawn
+            }
+            None => return Ok(Status::Interrupted),
+        },
+        None => settings,
+    };
     let mut built = build::build(settings)?;
     if let Before::Explain(count) = settings.before {
         return before::explain(&built, count);
@@ -40,7 +53,7 @@ pub fn finetune(settings: &FinetuneSettings) -> anyhow::Result<Status> {
     if settings.before == Before::DryRun {
         return before::dry_run(settings, built, &plan, order);
     }
-    train(settings, built, plan, order)
+    train(settings, built, plan, order, environment)
 }
 
 /// Steps and when what happens.
@@ -94,6 +107,7 @@ fn train(
     built: Built,
     plan: Plan,
     order: Order,
+    environment: &Environment,
 ) -> anyhow::Result<Status> {
     let Built { learner, data, valid, form, mut identity, notes, .. } = built;
     notes.iter().for_each(|it| printer::note(it));
@@ -138,6 +152,7 @@ fn train(
         printer::note(&format!("loss of the evaluation: {before:.4} before, {after:.4} after"));
     }
     let output = settings.output.display().to_string();
+    journal::note_if_failed(remember(settings, steps, environment));
     if settings.json {
         printer::json(&json!({
             "output": output,
@@ -155,6 +170,22 @@ fn train(
         printer::data(&output)?;
     }
     Ok(Status::Done)
+}
+
+/// Writes down what was trained, by the hashes of its receipt.
+fn remember(
+    settings: &FinetuneSettings,
+    steps: u64,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let receipt = read_receipt(&settings.output)?;
+    let parameters = receipt.as_ref().map(|it| it.parameters.as_str());
+    let part = |name: &str| receipt.as_ref().and_then(|it| it.made_of.get(name));
+    let fields = json!({
+        "base": part("base"), "base_weights": part("base_weights"), "data": part("data"),
+        "method": part("method"), "steps": steps, "parameters": parameters,
+    });
+    journal::record(environment, "train", fields)
 }
 
 fn evaluate(settings: &FinetuneSettings, run: &Run) -> anyhow::Result<Option<f64>> {
