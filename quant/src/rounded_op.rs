@@ -1,9 +1,10 @@
 //! A product with a learned matrix in bfloat16 with float32 sums, forwards and backwards.
 
-use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Tensor};
 
-use crate::dense::{
-    BLOCK, DenseLevel, Matrix, Right, Tiles, product_into, round_into, sum_over_rows,
+use crate::{
+    dense::{BLOCK, DenseLevel, Matrix, Right, Tiles, product_into, round_into, sum_over_rows},
+    dense_op::Factors,
 };
 
 /// [`crate::dense_matmul`] with both factors rounded to bfloat16 first, as [`crate::dense`] says;
@@ -29,23 +30,10 @@ impl CustomOp2 for RoundedMatmul {
         w: &CpuStorage,
         w_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (CpuStorage::F32(x), CpuStorage::F32(w)) = (x, w) else {
-            bail!("rounded-matmul needs float32 values");
-        };
-        let (Some(x_at), Some(w_at)) =
-            (x_layout.contiguous_offsets(), w_layout.contiguous_offsets())
-        else {
-            bail!("rounded-matmul needs contiguous values");
-        };
-        let (&[m, k], &[n, w_k]) = (x_layout.dims(), w_layout.dims()) else {
-            bail!("rounded-matmul needs matrices");
-        };
-        if k != w_k || k == 0 {
-            bail!("rounded-matmul: {m} x {k} does not fit {n} x {w_k}");
-        }
+        let Factors { x, w, m, n, k } = Factors::of(self.name(), (x, x_layout), (w, w_layout))?;
         let level = DenseLevel::detected();
-        let x = Tiles::from_rows(level.float(), &x[x_at.0..x_at.1], k);
-        let w = rounded(level, &w[w_at.0..w_at.1]);
+        let x = Tiles::from_rows(level.float(), x, k);
+        let w = rounded(level, w);
         let mut y = vec![0.0; m * n];
         let right = Right::rows(Matrix::Rounded { cols: k, values: &w });
         product_into(level, &x, 0..k.div_ceil(BLOCK), &right, false, &mut y, n);

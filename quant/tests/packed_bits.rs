@@ -6,7 +6,7 @@
 mod random;
 
 use minicrit_quant::{
-    Bytes, Error, Format, PackedHeader, PackedKind, PackedLevel, PackedTensor, QuantTensor,
+    Bytes, Error, Format, PackedHeader, PackedKind, PackedLevel, PackedTensor, QuantTensor, Weight,
     pool::Threads,
 };
 use proptest::prelude::*;
@@ -250,4 +250,24 @@ fn bad_input_has_a_name() {
     broken[at] = 0xff;
     let got = PackedTensor::from_bytes(&q4.header(), &broken);
     assert!(matches!(got, Err(Error::PackedStep { row: 19, step: 0xff })));
+}
+
+/// Products of one input, rounded once for all of them, have the bits of each product alone, also
+/// where one kind multiplies more bits of the input than the other.
+#[test]
+fn products_of_one_input_are_those_of_each_alone() {
+    let (rows, cols) = (21, 300);
+    let stored = QuantTensor::from_f32(rows, cols, &random(rows * cols, 1)).unwrap();
+    let [q8, q4]: [Weight; 2] =
+        PackedKind::ALL.map(|kind| PackedTensor::quantize(kind, &stored).unwrap().into());
+    let stored = Weight::from(stored);
+    for m in [1, 2, 9, 33] {
+        let x = random(m * cols, 5);
+        let all = [&q4, &q8, &stored, &q4];
+        for (got, weight) in Weight::matmul_all(all, &x).into_iter().zip(all) {
+            let mut want = vec![0.0; m * rows];
+            weight.matmul_into(&x, &mut want);
+            assert_eq!(bits(&got), bits(&want), "{m} rows");
+        }
+    }
 }
